@@ -1,0 +1,1 @@
+//! What is in flight and what is done.

@@ -48,10 +48,7 @@ pub fn request(
     }
     let body = body.unwrap_or_default();
     if !body.is_empty() || method != "GET" {
-        head += &format!(
-            "content-type: application/json\r\ncontent-length: {}\r\n",
-            body.len()
-        );
+        head += &format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
     }
     stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
     let mut bytes = Vec::new();
@@ -93,11 +90,7 @@ fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let line = memchr::memmem::find(rest, b"\r\n")?;
-        let size = std::str::from_utf8(&rest[..line])
-            .ok()?
-            .split(';')
-            .next()?
-            .trim();
+        let size = std::str::from_utf8(&rest[..line]).ok()?.split(';').next()?.trim();
         let size = usize::from_str_radix(size, 16).ok()?;
         if size == 0 {
             return Some(body);

@@ -16,9 +16,7 @@ static TAKEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
 /// Another process may still take it before its server listens; fixtures then start again on another one.
 #[must_use]
 pub fn free() -> u16 {
-    let mut taken = TAKEN
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut taken = TAKEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     for _ in 0..10_000 {
         let port = fastrand::u16(LOWEST..HIGHEST);
         if !taken.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {

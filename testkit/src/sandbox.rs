@@ -42,6 +42,7 @@ struct Root {
     _pipe: ChildStdin,
 }
 
+#[expect(clippy::zombie_processes, reason = "the watchdog outlives this process: that is its use")]
 fn root() -> &'static Root {
     static ROOT: OnceLock<Root> = OnceLock::new();
     ROOT.get_or_init(|| {
@@ -85,14 +86,8 @@ impl Owner {
             .lines()
             .find(|line| line.split(':').next() == Some(name))
             .unwrap_or_else(|| panic!("no user {name}: run `make install`"));
-        let mut ids = line
-            .split(':')
-            .skip(2)
-            .map(|id| id.parse().expect("numeric id"));
-        Some(Self {
-            uid: ids.next().expect("uid"),
-            gid: ids.next().expect("gid"),
-        })
+        let mut ids = line.split(':').skip(2).map(|id| id.parse().expect("numeric id"));
+        Some(Self { uid: ids.next().expect("uid"), gid: ids.next().expect("gid") })
     }
 }
 
@@ -176,14 +171,10 @@ impl Folder {
 
     /// SIGKILL to all processes of this fixture until none is left.
     pub fn kill_all(&self) {
-        until(
-            Duration::from_secs(20),
-            "the killed processes are gone",
-            || {
-                self.signal(Signal::KILL);
-                self.processes().is_empty()
-            },
-        );
+        until(Duration::from_secs(20), "the killed processes are gone", || {
+            self.signal(Signal::KILL);
+            self.processes().is_empty()
+        });
     }
 
     fn open_log(&self, log: &str) -> File {
@@ -229,9 +220,7 @@ pub fn processes_in(folder: &Path) -> Vec<i32> {
                 fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
             works_here
                 || fs::read(entry.path().join("environ")).is_ok_and(|environ| {
-                    environ
-                        .split(|byte| *byte == 0)
-                        .any(|pair| is_mark(pair, &mark))
+                    environ.split(|byte| *byte == 0).any(|pair| is_mark(pair, &mark))
                 })
         })
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -240,6 +229,5 @@ pub fn processes_in(folder: &Path) -> Vec<i32> {
 
 /// Whether `pair` is `mark` itself or `mark` continued by a subfolder.
 fn is_mark(pair: &[u8], mark: &[u8]) -> bool {
-    pair.strip_prefix(mark)
-        .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    pair.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }

@@ -37,10 +37,7 @@ impl Frame {
     /// The value of the first header `name`, which is the one that counts.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The bytes of the frame, with a content-length where it has a body and none is given.
@@ -100,11 +97,7 @@ impl Raw<'_> {
                 headers.push((unescape(name)?, unescape(value)?));
             }
         }
-        Ok(Frame {
-            command,
-            headers,
-            body: self.body.to_vec(),
-        })
+        Ok(Frame { command, headers, body: self.body.to_vec() })
     }
 }
 
@@ -131,16 +124,9 @@ impl Parser {
     ///
     /// # Errors
     /// A content-length that is no number, or a body not followed by NUL.
-    #[allow(
-        clippy::should_implement_trait,
-        reason = "a frame borrows from the parser"
-    )]
+    #[allow(clippy::should_implement_trait, reason = "a frame borrows from the parser")]
     pub fn next(&mut self) -> Result<Option<Raw<'_>>, String> {
-        while self
-            .buffer
-            .get(self.start)
-            .is_some_and(|byte| matches!(byte, b'\n' | b'\r'))
-        {
+        while self.buffer.get(self.start).is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
             self.heartbeats += 1;
             self.start += 1;
         }
@@ -194,16 +180,11 @@ fn trimmed(line: &[u8]) -> &[u8] {
 
 fn number(value: &[u8]) -> Result<usize, String> {
     let text = std::str::from_utf8(value).map_err(|error| error.to_string())?;
-    text.trim()
-        .parse()
-        .map_err(|_| format!("content-length {text}"))
+    text.trim().parse().map_err(|_| format!("content-length {text}"))
 }
 
 fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('\n', "\\n")
-        .replace('\r', "\\r")
-        .replace(':', "\\c")
+    text.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r").replace(':', "\\c")
 }
 
 fn unescape(text: &str) -> Result<String, String> {
@@ -232,11 +213,8 @@ mod tests {
     #[test]
     fn frames_survive_the_wire_in_any_pieces() {
         let frames = [
-            Frame::new(
-                "SEND",
-                &[("destination", "/queue/a:b\\c\nd"), ("receipt", "7")],
-            )
-            .with_body(*b"a\0b"),
+            Frame::new("SEND", &[("destination", "/queue/a:b\\c\nd"), ("receipt", "7")])
+                .with_body(*b"a\0b"),
             Frame::new("DISCONNECT", &[]),
             Frame::new("MESSAGE", &[("x", ""), ("x", "2")]).with_body("\u{1f600}".as_bytes()),
         ];

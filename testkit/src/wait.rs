@@ -20,10 +20,7 @@ pub fn until_some<T>(timeout: Duration, what: &str, mut attempt: impl FnMut() ->
         if let Some(value) = attempt() {
             return value;
         }
-        assert!(
-            started.elapsed() < timeout,
-            "not within {timeout:?}: {what}"
-        );
+        assert!(started.elapsed() < timeout, "not within {timeout:?}: {what}");
         std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
@@ -37,10 +34,7 @@ where
     let started = Instant::now();
     let mut pause = FIRST_PAUSE;
     while !condition().await {
-        assert!(
-            started.elapsed() < timeout,
-            "not within {timeout:?}: {what}"
-        );
+        assert!(started.elapsed() < timeout, "not within {timeout:?}: {what}");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

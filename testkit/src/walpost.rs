@@ -83,14 +83,7 @@ impl Builder {
             stdout.collect_from(child.stdout.take().expect("piped above")),
             stderr.collect_from(child.stderr.take().expect("piped above")),
         ];
-        Walpost {
-            child,
-            readers,
-            stdout,
-            stderr,
-            http_port,
-            folder,
-        }
+        Walpost { child, readers, stdout, stderr, http_port, folder }
     }
 
     /// Runs the process to its end, for commands that end by themselves.
@@ -189,10 +182,7 @@ impl Walpost {
 
     /// Sends any signal.
     pub fn signal(&self, signal: Signal) {
-        send(
-            i32::try_from(self.child.id()).expect("a pid is positive"),
-            signal,
-        );
+        send(i32::try_from(self.child.id()).expect("a pid is positive"), signal);
     }
 
     /// SIGSTOP.
@@ -235,11 +225,7 @@ impl Walpost {
         for reader in self.readers.drain(..) {
             let _ = reader.join();
         }
-        Finished {
-            status,
-            stdout: self.stdout.text(),
-            stderr: self.stderr.text(),
-        }
+        Finished { status, stdout: self.stdout.text(), stderr: self.stderr.text() }
     }
 
     /// All lines of standard error so far.
@@ -259,27 +245,23 @@ impl Walpost {
     pub fn wait_for_log(&self, pattern: &str, timeout: Duration) -> String {
         match self.stderr.wait_for(pattern, timeout) {
             Some(line) => line,
-            None => panic!(
-                "no line with {pattern:?} within {timeout:?}; walpost said:\n{}",
-                self.log()
-            ),
+            None => {
+                panic!("no line with {pattern:?} within {timeout:?}; walpost said:\n{}", self.log())
+            }
         }
     }
 
     /// GET /status.json; `Null` while it does not answer.
     #[must_use]
     pub fn status(&self) -> Value {
-        http::get(self.http_port, "/status.json")
-            .map(|answer| answer.json())
-            .unwrap_or_default()
+        http::get(self.http_port, "/status.json").map(|answer| answer.json()).unwrap_or_default()
     }
 
     /// GET /metrics as a map from the series, with its labels as printed, to its value. Empty while it does not answer.
     #[must_use]
     pub fn metrics(&self) -> BTreeMap<String, f64> {
-        let text = http::get(self.http_port, "/metrics")
-            .map(|answer| answer.text())
-            .unwrap_or_default();
+        let text =
+            http::get(self.http_port, "/metrics").map(|answer| answer.text()).unwrap_or_default();
         parse_metrics(&text)
     }
 
@@ -287,9 +269,7 @@ impl Walpost {
     #[track_caller]
     #[must_use]
     pub fn metric(&self, series: &str) -> f64 {
-        until_some(Duration::from_secs(10), series, || {
-            self.metrics().get(series).copied()
-        })
+        until_some(Duration::from_secs(10), series, || self.metrics().get(series).copied())
     }
 
     /// Peak resident memory in bytes. The kernel keeps it: reading late misses nothing.
@@ -324,13 +304,7 @@ impl Walpost {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
         let kibibytes: u64 = status
             .lines()
-            .find_map(|line| {
-                line.strip_prefix(field)?
-                    .trim()
-                    .strip_suffix(" kB")?
-                    .parse()
-                    .ok()
-            })
+            .find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse().ok())
             .unwrap_or_else(|| panic!("no {field} of walpost: it has ended"));
         kibibytes * 1024
     }
@@ -355,15 +329,8 @@ impl Lines {
         std::thread::spawn(move || {
             let mut reader = BufReader::new(stream);
             let mut line = Vec::new();
-            while reader
-                .read_until(b'\n', &mut line)
-                .is_ok_and(|count| count > 0)
-            {
-                lines.lock().push(
-                    String::from_utf8_lossy(&line)
-                        .trim_end_matches('\n')
-                        .to_owned(),
-                );
+            while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+                lines.lock().push(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned());
                 lines.0.1.notify_all();
                 line.clear();
             }
@@ -393,10 +360,7 @@ impl Lines {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<String>> {
-        self.0
-            .0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -6,11 +6,7 @@ use walpost_testkit::{Postgres, RabbitMq};
 fn postgres_comes_back_after_each_kind_of_end() {
     let server = Postgres::start();
     server.sql("postgres", "CREATE TABLE t (a int)");
-    for end in [
-        Postgres::kill,
-        Postgres::stop_immediate,
-        Postgres::stop_fast,
-    ] {
+    for end in [Postgres::kill, Postgres::stop_immediate, Postgres::stop_fast] {
         server.sql("postgres", "INSERT INTO t VALUES (1)");
         end(&server);
         assert!(server.try_sql("postgres", "SELECT 1").is_err());

@@ -39,8 +39,7 @@ impl Builder {
     /// No syncing to disk. A killed server then may lose what it had committed only if the whole machine goes down.
     #[must_use]
     pub fn fast(self) -> Self {
-        self.setting("fsync", "off")
-            .setting("full_page_writes", "off")
+        self.setting("fsync", "off").setting("full_page_writes", "off")
     }
 
     /// A line of `pg_hba.conf` that comes before the rest (which trusts everybody).
@@ -72,19 +71,12 @@ impl Builder {
         self.write_hba(&data);
         let mut refused = String::new();
         for _ in 0..5 {
-            let cluster = Cluster {
-                bindir: bindir.clone(),
-                port: ports::free(),
-            };
+            let cluster = Cluster { bindir: bindir.clone(), port: ports::free() };
             self.write_settings(&folder, &data, cluster.port);
             let mut postmaster = Some(cluster.launch(&folder));
             match cluster.await_ready(&folder, postmaster.as_mut()) {
                 Ok(()) => {
-                    return Postgres {
-                        cluster,
-                        folder,
-                        postmaster: Mutex::new(postmaster),
-                    };
+                    return Postgres { cluster, folder, postmaster: Mutex::new(postmaster) };
                 }
                 Err(why) if why.contains("in use") => refused = why,
                 Err(why) => panic!("PostgreSQL did not start: {why}"),
@@ -162,10 +154,7 @@ impl Cluster {
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        Err(format!(
-            "not ready within {START_TIMEOUT:?}\n{}",
-            folder.tail(LOG)
-        ))
+        Err(format!("not ready within {START_TIMEOUT:?}\n{}", folder.tail(LOG)))
     }
 }
 
@@ -180,10 +169,7 @@ fn default_bindir() -> PathBuf {
         .filter_map(|entry| {
             let bindir = entry.path().join("bin");
             let version = entry.file_name().to_str()?.parse().ok()?;
-            bindir
-                .join("postgres")
-                .exists()
-                .then_some((version, bindir))
+            bindir.join("postgres").exists().then_some((version, bindir))
         })
         .collect();
     versions.sort();
@@ -208,19 +194,15 @@ fn initdb(folder: &Folder, bindir: &Path, data: &Path) {
         .expect("initdb can be started");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "initdb failed: {said}");
-    let mut conf = OpenOptions::new()
-        .append(true)
-        .open(data.join("postgresql.conf"))
-        .expect("initdb made it");
+    let mut conf =
+        OpenOptions::new().append(true).open(data.join("postgresql.conf")).expect("initdb made it");
     writeln!(conf, "include 'testkit.conf'").expect("own folder is writable");
 }
 
 /// `initdb` takes a second, a copy of what it makes a tenth.
 fn copy_template(folder: &Folder, bindir: &Path, data: &Path) {
     static TEMPLATES: LazyLock<Mutex<HashMap<PathBuf, Folder>>> = LazyLock::new(Mutex::default);
-    let mut templates = TEMPLATES
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut templates = TEMPLATES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let template = templates.entry(bindir.to_owned()).or_insert_with(|| {
         let template = Folder::new("initdb", Owner::when_root("postgres"));
         initdb(&template, bindir, &template.path().join("data"));
@@ -233,9 +215,5 @@ fn copy_template(folder: &Folder, bindir: &Path, data: &Path) {
         .stdin(Stdio::null())
         .status()
         .expect("cp");
-    assert!(
-        status.success(),
-        "the template cannot be copied to {}",
-        folder.path().display()
-    );
+    assert!(status.success(), "the template cannot be copied to {}", folder.path().display());
 }

@@ -15,9 +15,8 @@ impl Postgres {
 
     /// A connection to `database`; its task ends with the client.
     pub async fn client_to(&self, database: &str) -> Client {
-        let (client, connection) = tokio_postgres::connect(&self.url(database), NoTls)
-            .await
-            .unwrap_or_else(|error| {
+        let (client, connection) =
+            tokio_postgres::connect(&self.url(database), NoTls).await.unwrap_or_else(|error| {
                 panic!("no connection to {database}: {error:?}\n{}", self.log())
             });
         tokio::spawn(async move {
@@ -50,9 +49,7 @@ impl Postgres {
             .output()
             .expect("psql can be started");
         if output.status.success() {
-            Ok(String::from_utf8_lossy(&output.stdout)
-                .trim_end()
-                .to_owned())
+            Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
         } else {
             Err(String::from_utf8_lossy(&output.stderr).into_owned())
         }
@@ -61,8 +58,7 @@ impl Postgres {
     /// The same as [`Postgres::try_sql`]; panics on errors.
     #[track_caller]
     pub fn sql(&self, database: &str, sql: &str) -> String {
-        self.try_sql(database, sql)
-            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+        self.try_sql(database, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
     /// Makes a database.

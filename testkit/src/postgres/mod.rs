@@ -163,16 +163,12 @@ impl Postgres {
             return;
         };
         send(pid_of(child), signal);
-        until_some(STOP_TIMEOUT, "PostgreSQL stops", || {
-            child.try_wait().ok().flatten()
-        });
+        until_some(STOP_TIMEOUT, "PostgreSQL stops", || child.try_wait().ok().flatten());
         *postmaster = None;
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Child>> {
-        self.postmaster
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.postmaster.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -20,10 +20,7 @@ impl RabbitMq {
     /// The default virtual host `/`.
     #[must_use]
     pub fn default_vhost(&self) -> Vhost<'_> {
-        Vhost {
-            broker: self,
-            name: "/".to_owned(),
-        }
+        Vhost { broker: self, name: "/".to_owned() }
     }
 
     /// Makes a user, or changes its password.
@@ -38,11 +35,7 @@ impl RabbitMq {
     /// Sets what `user` may do in `vhost`: three regular expressions of names.
     pub fn permit(&self, vhost: &str, user: &str, configure: &str, write: &str, read: &str) {
         let permissions = json!({"configure": configure, "write": write, "read": read});
-        self.demand(
-            "PUT",
-            &format!("/permissions/{}/{user}", escaped(vhost)),
-            Some(permissions),
-        );
+        self.demand("PUT", &format!("/permissions/{}/{user}", escaped(vhost)), Some(permissions));
     }
 
     #[track_caller]
@@ -89,26 +82,17 @@ impl Vhost<'_> {
     /// The same with `x-` arguments.
     pub fn declare_queue_with(&self, queue: &str, arguments: Value) {
         let path = self.path("queues", queue);
-        self.broker.demand(
-            "PUT",
-            &path,
-            Some(json!({"durable": true, "arguments": arguments})),
-        );
+        self.broker.demand("PUT", &path, Some(json!({"durable": true, "arguments": arguments})));
     }
 
     /// Removes a queue.
     pub fn delete_queue(&self, queue: &str) {
-        self.broker
-            .demand("DELETE", &self.path("queues", queue), None);
+        self.broker.demand("DELETE", &self.path("queues", queue), None);
     }
 
     /// Takes all messages out of a queue.
     pub fn purge(&self, queue: &str) {
-        self.broker.demand(
-            "DELETE",
-            &format!("{}/contents", self.path("queues", queue)),
-            None,
-        );
+        self.broker.demand("DELETE", &format!("{}/contents", self.path("queues", queue)), None);
     }
 
     /// Declares a durable exchange of a kind: `topic`, `fanout`, `direct`.
@@ -128,8 +112,7 @@ impl Vhost<'_> {
             escaped(exchange),
             escaped(queue)
         );
-        self.broker
-            .demand("POST", &path, Some(json!({"routing_key": routing_key})));
+        self.broker.demand("POST", &path, Some(json!({"routing_key": routing_key})));
     }
 
     /// How many messages a queue holds, ready and unacknowledged. A second or two old: await a value, never read it once.
@@ -152,11 +135,8 @@ impl Vhost<'_> {
     #[must_use]
     pub fn get(&self, queue: &str, count: u32) -> Vec<Value> {
         let ask = json!({"count": count, "ackmode": "ack_requeue_false", "encoding": "auto"});
-        let answer = self.broker.demand(
-            "POST",
-            &format!("{}/get", self.path("queues", queue)),
-            Some(ask),
-        );
+        let answer =
+            self.broker.demand("POST", &format!("{}/get", self.path("queues", queue)), Some(ask));
         answer.as_array().cloned().unwrap_or_default()
     }
 
@@ -169,9 +149,7 @@ impl Drop for Vhost<'_> {
     fn drop(&mut self) {
         if self.name != "/" {
             // The node may be down by now.
-            let _ = self
-                .broker
-                .api("DELETE", &format!("/vhosts/{}", self.name), None);
+            let _ = self.broker.api("DELETE", &format!("/vhosts/{}", self.name), None);
         }
     }
 }

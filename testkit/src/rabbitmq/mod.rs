@@ -122,8 +122,7 @@ impl RabbitMq {
 
     fn has_memory_alarm(&self) -> bool {
         // 503 exactly when an alarm is in effect; it asks the alarm handler itself, so it is never stale.
-        self.api("GET", "/health/checks/alarms", None)
-            .is_ok_and(|answer| answer.status == 503)
+        self.api("GET", "/health/checks/alarms", None).is_ok_and(|answer| answer.status == 503)
     }
 
     /// Asks the management API; `path` goes after `/api`.
@@ -140,9 +139,7 @@ impl RabbitMq {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Child>> {
-        self.server
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.server.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -38,12 +38,7 @@ pub(super) fn start(configuration: &str) -> RabbitMq {
         let mut server = Some(node.launch(&folder));
         match node.await_ready(&folder, server.as_mut()) {
             Ok(()) => {
-                return RabbitMq {
-                    node,
-                    folder,
-                    server: Mutex::new(server),
-                    _epmd: epmd,
-                };
+                return RabbitMq { node, folder, server: Mutex::new(server), _epmd: epmd };
             }
             Err(why) if why.contains("eaddrinuse") || why.contains("address already in use") => {
                 refused = why
@@ -88,12 +83,7 @@ impl Node {
     }
 
     fn write_files(&self, folder: &Folder, more: &str) {
-        let Self {
-            stomp,
-            management,
-            amqp,
-            ..
-        } = self;
+        let Self { stomp, management, amqp, .. } = self;
         let configuration = format!(
             "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
              stomp.listeners.tcp.1 = 127.0.0.1:{stomp}\n\
@@ -106,11 +96,8 @@ impl Node {
         );
         fs::write(folder.path().join("rabbitmq.conf"), configuration)
             .expect("own folder is writable");
-        fs::write(
-            folder.path().join("plugins"),
-            "[rabbitmq_stomp,rabbitmq_management].\n",
-        )
-        .expect("own folder is writable");
+        fs::write(folder.path().join("plugins"), "[rabbitmq_stomp,rabbitmq_management].\n")
+            .expect("own folder is writable");
     }
 
     fn command(&self, folder: &Folder, program: &Path) -> Command {
@@ -122,10 +109,7 @@ impl Node {
             }
         }
         command
-            .env(
-                "RABBITMQ_NODENAME",
-                format!("walpost{}@localhost", self.amqp),
-            )
+            .env("RABBITMQ_NODENAME", format!("walpost{}@localhost", self.amqp))
             .env("RABBITMQ_MNESIA_BASE", path.join("data"))
             .env("RABBITMQ_LOG_BASE", path.join("log"))
             .env("RABBITMQ_LOGS", "-")
@@ -166,13 +150,7 @@ impl Node {
         path: &str,
         body: Option<&str>,
     ) -> std::io::Result<http::Answer> {
-        http::request(
-            self.management,
-            method,
-            &format!("/api{path}"),
-            Some(AUTHORIZATION),
-            body,
-        )
+        http::request(self.management, method, &format!("/api{path}"), Some(AUTHORIZATION), body)
     }
 
     /// Waits for the STOMP listener and the management API. `Err` holds the end of the log.
@@ -185,9 +163,7 @@ impl Node {
         let started = Instant::now();
         while started.elapsed() < START_TIMEOUT {
             let ready = TcpStream::connect(("127.0.0.1", self.stomp)).is_ok()
-                && self
-                    .api("GET", "/overview", None)
-                    .is_ok_and(|answer| answer.status == 200);
+                && self.api("GET", "/overview", None).is_ok_and(|answer| answer.status == 200);
             if ready {
                 return Ok(());
             }
@@ -196,9 +172,6 @@ impl Node {
             }
             std::thread::sleep(Duration::from_millis(100));
         }
-        Err(format!(
-            "not ready within {START_TIMEOUT:?}\n{}",
-            folder.tail(LOG)
-        ))
+        Err(format!("not ready within {START_TIMEOUT:?}\n{}", folder.tail(LOG)))
     }
 }

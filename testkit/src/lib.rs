@@ -7,21 +7,21 @@
 //! Nothing here uses walpost's own code. The STOMP parser is a second, independent one on purpose.
 #![forbid(unsafe_code)]
 
-//pub mod consumer;
+pub mod consumer;
 pub mod http;
 pub mod ports;
 pub mod postgres;
-//pub mod python;
+pub mod python;
 pub mod rabbitmq;
 pub mod sandbox;
-//pub mod scripted;
+pub mod scripted;
 pub mod stomp;
 pub mod wait;
 pub mod walpost;
 
-//pub use consumer::{Ack, Consumer, Message};
+pub use consumer::{Ack, Consumer, Message};
 pub use postgres::{Database, Postgres};
 pub use rabbitmq::{RabbitMq, Vhost};
-//pub use scripted::{Receipts, ScriptedBroker, Verdict};
+pub use scripted::{Receipts, ScriptedBroker, Verdict};
 pub use wait::{eventually, until};
 pub use walpost::Walpost;

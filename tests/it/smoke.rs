@@ -156,7 +156,7 @@ fn consumers_of_two_kinds_read_the_same() {
 #[test]
 fn a_process_is_heard_and_its_end_is_seen() {
     // Any program does: what is tested is the fixture.
-    let script = "echo started $WALPOST__BROKER__HOSTS >&2; trap 'echo bye; exit 3' TERM; \
+    let script = "trap 'echo bye; exit 3' TERM; echo started $WALPOST__BROKER__HOSTS >&2; \
                   while :; do sleep 0.05; done";
     let mut process =
         Walpost::builder("/bin/sh").arguments(["-c", script]).set("broker.hosts", "a:1").start();

@@ -49,7 +49,16 @@ fn path<'a>(
         if text(at) == "{" {
             at += 1;
             while !matches!(text(at), "}" | "") {
-                at = if is_name(text(at)) { path(tokens, at, &segments, found) } else { at + 1 };
+                match text(at) {
+                    // A new name, not a path.
+                    "as" => at += 2,
+                    "*" => {
+                        found.push(Used { segments: segments.clone(), line });
+                        at += 1;
+                    }
+                    name if is_name(name) => at = path(tokens, at, &segments, found),
+                    _ => at += 1,
+                }
             }
             return at + 1;
         }

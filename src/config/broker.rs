@@ -183,8 +183,11 @@ fn read_tls(section: &mut Section<'_>) -> BrokerTls {
         server_name: section.optional("server_name", "", values::text),
         min_version: section.choice("min_version", TlsVersion::V1_2),
     };
-    if tls.cert_file.is_some() != tls.key_file.is_some() {
-        section.problem("cert_file", "and broker.tls.key_file go together; set both or neither");
+    if tls.cert_file.is_some() && tls.key_file.is_none() {
+        section.problem("cert_file", "needs key_file beside it");
+    }
+    if tls.key_file.is_some() && tls.cert_file.is_none() {
+        section.problem("key_file", "needs cert_file beside it");
     }
     tls
 }

@@ -49,7 +49,9 @@ pub(super) fn read(section: &mut Section<'_>) -> Consumer {
         section.problem("destination", "is needed");
     }
     let Handler { call, http, exec } = &consumer.handler;
-    if usize::from(call.is_some()) + usize::from(http.is_some()) + usize::from(!exec.is_empty()) != 1 {
+    if usize::from(call.is_some()) + usize::from(http.is_some()) + usize::from(!exec.is_empty())
+        != 1
+    {
         section.problem("handler", "has exactly one of call, http and exec");
     }
     consumer

@@ -5,7 +5,10 @@
 
 use super::problem::{Origin, Problem};
 use super::reader::Reader;
-use super::{AfterPublish, BrokerKind, Config, Delivery, Failover, Layout, OnExhausted, OnSlotLost, TlsMode, TlsVersion};
+use super::{
+    AfterPublish, BrokerKind, Config, Delivery, Failover, Layout, OnExhausted, OnSlotLost, TlsMode,
+    TlsVersion,
+};
 
 /// A setting of a later version.
 struct Later {
@@ -16,36 +19,89 @@ struct Later {
     instead: &'static str,
 }
 
-const fn later(path: &'static str, asked: fn(&Config, bool) -> bool, instead: &'static str) -> Later {
+const fn later(
+    path: &'static str,
+    asked: fn(&Config, bool) -> bool,
+    instead: &'static str,
+) -> Later {
     Later { path, asked, instead }
 }
 
 const NO_TLS: &str = "leave it out; this version speaks to PostgreSQL without TLS";
 const NO_BROKER_TLS: &str = "leave it out; this version speaks to the broker without TLS";
-const NO_RETRY: &str = "leave it out; this version sends a refused message three times, then stops with status 3";
+const NO_RETRY: &str =
+    "leave it out; this version sends a refused message three times, then stops with status 3";
 
 const LATER: &[Later] = &[
-    later("postgres.tls.mode", |c, _| !matches!(c.postgres.tls.mode, TlsMode::Disable | TlsMode::Prefer), "write disable or prefer; this version speaks to PostgreSQL without TLS"),
+    later(
+        "postgres.tls.mode",
+        |c, _| !matches!(c.postgres.tls.mode, TlsMode::Disable | TlsMode::Prefer),
+        "write disable or prefer",
+    ),
     later("postgres.tls.ca_file", |c, _| c.postgres.tls.ca_file.is_some(), NO_TLS),
     later("postgres.tls.cert_file", |c, _| c.postgres.tls.cert_file.is_some(), NO_TLS),
     later("postgres.tls.key_file", |c, _| c.postgres.tls.key_file.is_some(), NO_TLS),
-    later("replication.failover", |c, _| c.replication.failover == Failover::True, "write auto or false"),
-    later("replication.on_slot_lost", |c, _| c.replication.on_slot_lost == OnSlotLost::Recover, "write halt"),
-    later("replication.shard.count", |c, _| c.replication.shard.count > 1, "write 1; one relay has all keys"),
-    later("outbox.layout", |c, _| c.outbox.layout == Layout::Debezium, "write walpost, django or custom"),
-    later("outbox.backfill", |c, set| set && c.outbox.backfill, "leave it out; rows committed before the slot was made are not published"),
-    later("outbox.after_publish", |c, set| set && c.outbox.after_publish != AfterPublish::Keep, "leave it out or write keep; rows stay as they are"),
-    later("outbox.retention", |c, set| set && c.outbox.retention.is_some(), "leave it out or write never; rows are not deleted"),
+    later(
+        "replication.failover",
+        |c, _| c.replication.failover == Failover::True,
+        "write auto or false",
+    ),
+    later(
+        "replication.on_slot_lost",
+        |c, _| c.replication.on_slot_lost == OnSlotLost::Recover,
+        "write halt",
+    ),
+    later(
+        "replication.shard.count",
+        |c, _| c.replication.shard.count > 1,
+        "write 1; one relay has all keys",
+    ),
+    later(
+        "outbox.layout",
+        |c, _| c.outbox.layout == Layout::Debezium,
+        "write walpost, django or custom",
+    ),
+    later(
+        "outbox.backfill",
+        |c, set| set && c.outbox.backfill,
+        "leave it out; rows committed before the slot was made are not published",
+    ),
+    later(
+        "outbox.after_publish",
+        |c, set| set && c.outbox.after_publish != AfterPublish::Keep,
+        "leave it out or write keep; rows stay as they are",
+    ),
+    later(
+        "outbox.retention",
+        |c, set| set && c.outbox.retention.is_some(),
+        "leave it out or write never; rows are not deleted",
+    ),
     later("broker.tls.enabled", |c, _| c.broker.tls.enabled, NO_BROKER_TLS),
     later("broker.tls.ca_file", |c, _| c.broker.tls.ca_file.is_some(), NO_BROKER_TLS),
     later("broker.tls.cert_file", |c, _| c.broker.tls.cert_file.is_some(), NO_BROKER_TLS),
     later("broker.tls.key_file", |c, _| c.broker.tls.key_file.is_some(), NO_BROKER_TLS),
     later("broker.tls.key_password", |c, _| !c.broker.tls.key_password.is_empty(), NO_BROKER_TLS),
     later("broker.tls.server_name", |c, _| c.broker.tls.server_name.is_some(), NO_BROKER_TLS),
-    later("broker.tls.min_version", |c, _| c.broker.tls.min_version != TlsVersion::V1_2, NO_BROKER_TLS),
-    later("broker.kind", |c, _| matches!(c.broker.kind, BrokerKind::Activemq | BrokerKind::Artemis), "write auto, rabbitmq or other"),
-    later("broker.delivery", |c, _| c.broker.delivery == Delivery::Transactions, "write auto or receipts"),
-    later("broker.connections", |c, _| c.broker.connections > 1, "write 1; one connection is faster than the broker"),
+    later(
+        "broker.tls.min_version",
+        |c, _| c.broker.tls.min_version != TlsVersion::V1_2,
+        NO_BROKER_TLS,
+    ),
+    later(
+        "broker.kind",
+        |c, _| matches!(c.broker.kind, BrokerKind::Activemq | BrokerKind::Artemis),
+        "write auto, rabbitmq or other",
+    ),
+    later(
+        "broker.delivery",
+        |c, _| c.broker.delivery == Delivery::Transactions,
+        "write auto or receipts",
+    ),
+    later(
+        "broker.connections",
+        |c, _| c.broker.connections > 1,
+        "write 1; one connection is faster than the broker",
+    ),
     later("retry.first_wait", |c, _| c.retry.first_wait != defaults().first_wait, NO_RETRY),
     later("retry.pause_after", |c, _| c.retry.pause_after != defaults().pause_after, NO_RETRY),
     later("retry.pause", |c, _| c.retry.pause != defaults().pause, NO_RETRY),
@@ -83,10 +139,15 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
         notes.push("outbox.backfill: not in this version; rows committed before the slot was made are not published".to_owned());
     }
     if outbox.after_publish != AfterPublish::Keep {
-        notes.push(format!("outbox.after_publish: {} is not in this version; published rows stay as they are", outbox.after_publish.as_str()));
+        notes.push(format!(
+            "outbox.after_publish: {} is not in this version; published rows stay as they are",
+            outbox.after_publish.as_str()
+        ));
     }
     if outbox.retention.is_some() {
-        notes.push("outbox.retention: not in this version; published rows are not deleted".to_owned());
+        notes.push(
+            "outbox.retention: not in this version; published rows are not deleted".to_owned(),
+        );
     }
     notes
 }

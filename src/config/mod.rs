@@ -30,7 +30,9 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use broker::{Body, Broker, BrokerKind, BrokerTls, Delivery, Heartbeat, InFlight, Reconnect, TlsVersion};
+pub use broker::{
+    Body, Broker, BrokerKind, BrokerTls, Delivery, Heartbeat, InFlight, Reconnect, TlsVersion,
+};
 pub use consumers::{Consumer, Handler};
 pub use outbox::{AfterPublish, Columns, HeaderStyle, Layout, Outbox};
 pub use postgres::{Postgres, PostgresTls, TlsMode};

@@ -122,12 +122,19 @@ pub(super) fn read(section: &mut Section<'_>) -> Outbox {
 }
 
 fn read_columns(section: &mut Section<'_>) -> Columns {
-    const NAMES: [&str; 8] = ["id", "destination", "version", "key", "headers", "body", "content_type", "created_at"];
+    const NAMES: [&str; 8] =
+        ["id", "destination", "version", "key", "headers", "body", "content_type", "created_at"];
     let map = section.map("columns", &[], |name, column| {
         if !NAMES.contains(&name) {
-            return Err(format!("{} is nothing that a column can hold; choose from {}", quote(name), NAMES.join(", ")));
+            return Err(format!(
+                "{} is nothing that a column can hold; choose from {}",
+                quote(name),
+                NAMES.join(", ")
+            ));
         }
-        values::identifier(column).map(drop).map_err(|complaint| format!("{} {complaint}", quote(column)))
+        values::identifier(column)
+            .map(drop)
+            .map_err(|complaint| format!("{} {complaint}", quote(column)))
     });
     let mut columns = Columns::default();
     for (name, column) in map {
@@ -166,13 +173,18 @@ fn read_retention(section: &mut Section<'_>, layout: Layout) -> Option<Duration>
 
 pub(super) fn check_header(name: &str, value: &str) -> Result<(), String> {
     values::header_name(name).map_err(|complaint| format!("{} {complaint}", quote(name)))?;
-    values::text(value).map(drop).map_err(|complaint| format!("the value of {} {complaint}", quote(name)))
+    values::text(value)
+        .map(drop)
+        .map_err(|complaint| format!("the value of {} {complaint}", quote(name)))
 }
 
 fn check_custom(section: &mut Section<'_>, outbox: &Outbox) {
     if outbox.layout != Layout::Custom {
         if outbox.columns != Columns::default() {
-            section.problem("columns", "is for the layout custom only; leave it out or set outbox.layout");
+            section.problem(
+                "columns",
+                "is for the layout custom only; leave it out or set outbox.layout",
+            );
         }
         return;
     }

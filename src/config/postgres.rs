@@ -62,8 +62,11 @@ pub(super) fn read(section: &mut Section<'_>) -> Postgres {
         cert_file: section.optional("cert_file", "", super::values::text),
         key_file: section.optional("key_file", "", super::values::text),
     });
-    if tls.cert_file.is_some() != tls.key_file.is_some() {
-        section.problem("tls", "cert_file and key_file go together; set both or neither");
+    if tls.cert_file.is_some() && tls.key_file.is_none() {
+        section.problem("tls.cert_file", "needs key_file beside it");
+    }
+    if tls.key_file.is_some() && tls.cert_file.is_none() {
+        section.problem("tls.key_file", "needs cert_file beside it");
     }
     let mut url = url;
     if let Some(password) = password {
@@ -75,7 +78,11 @@ pub(super) fn read(section: &mut Section<'_>) -> Postgres {
 
 fn read_url(section: &mut Section<'_>) -> PostgresUrl {
     let found = section.text_or_file("url", "url_file");
-    let found = found.unwrap_or(Found { text: DEFAULT_URL.to_owned(), origin: Origin::Default, from_file: false });
+    let found = found.unwrap_or(Found {
+        text: DEFAULT_URL.to_owned(),
+        origin: Origin::Default,
+        from_file: false,
+    });
     let key = if found.from_file { "url_file" } else { "url" };
     match PostgresUrl::parse(found.text.trim()) {
         Ok(url) => {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::secret::HIDDEN;
+
 /// Where a setting came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -96,9 +98,13 @@ impl fmt::Display for ConfigError {
 }
 
 /// A value as an error quotes it: in double quotes, control characters escaped, cut off where it
-/// is long.
+/// is long. What stands before an `@` may be a user's password and is hidden.
 pub(super) fn quote(text: &str) -> String {
     const LONGEST: usize = 60;
+    let text = match text.rsplit_once('@') {
+        Some((_, host)) => &format!("{HIDDEN}@{host}"),
+        None => text,
+    };
     let cut: String = text.chars().take(LONGEST).collect();
     if cut.len() < text.len() { format!("{:?}…", cut) } else { format!("{cut:?}") }
 }

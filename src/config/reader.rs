@@ -60,12 +60,18 @@ impl Reader {
     }
 
     /// Reads the whole tree with `read`.
-    pub(super) fn read<T>(&mut self, root: Option<Node>, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
+    pub(super) fn read<T>(
+        &mut self,
+        root: Option<Node>,
+        read: impl FnOnce(&mut Section<'_>) -> T,
+    ) -> T {
         let entries = match root.map(|node| (node.value, node.origin)) {
             None | Some((Value::Null, _)) => Vec::new(),
             Some((Value::Map(entries), _)) => entries,
             Some((_, origin)) => {
-                let text = "is no configuration; it begins with keys such as 'postgres:' and 'broker:'".to_owned();
+                let text =
+                    "is no configuration; it begins with keys such as 'postgres:' and 'broker:'"
+                        .to_owned();
                 self.problems.push(Problem { path: String::new(), text, origin });
                 Vec::new()
             }
@@ -90,7 +96,11 @@ impl Reader {
             found = found.or(Some(variable));
         }
         found.map(|variable| Node {
-            value: if variable.value.is_empty() { Value::Null } else { Value::Text(variable.value.clone()) },
+            value: if variable.value.is_empty() {
+                Value::Null
+            } else {
+                Value::Text(variable.value.clone())
+            },
             origin: variable.origin(),
         })
     }
@@ -98,6 +108,18 @@ impl Reader {
     /// The line that shows the key.
     pub(super) fn line(&self, path: &str) -> Option<&Line> {
         self.lines.iter().rev().find(|line| line.path == path)
+    }
+
+    /// Where the key was written, else the nearest section around it.
+    pub(super) fn origin(&self, path: &str) -> Origin {
+        let mut path = path;
+        loop {
+            match self.line(path) {
+                Some(line) if line.origin != Origin::Default => return line.origin.clone(),
+                _ if path.contains('.') => path = split(path).0,
+                _ => return Origin::Default,
+            }
+        }
     }
 
     /// Turns unknown keys and unused variables into problems, and ends the reading.
@@ -120,7 +142,11 @@ impl Reader {
             let squashed = squash(name.trim_start_matches("WALPOST"));
             if let Some(known) = self.known.iter().find(|known| squash(known) == squashed) {
                 let text = format!("is not read; write {}", variable_name(known));
-                self.problems.push(Problem { path: String::new(), text, origin: Origin::Named(name.as_str().into()) });
+                self.problems.push(Problem {
+                    path: String::new(),
+                    text,
+                    origin: Origin::Named(name.as_str().into()),
+                });
             }
         }
         if self.problems.is_empty() { Ok(self.lines) } else { Err(ConfigError::new(self.problems)) }
@@ -136,7 +162,10 @@ impl Reader {
             below && !self.known.iter().any(|other| is_child(other, known))
         });
         if let Some(whole) = whole {
-            return format!("unknown variable; {whole} is set as a whole, by {}", variable_name(whole));
+            return format!(
+                "unknown variable; {whole} is set as a whole, by {}",
+                variable_name(whole)
+            );
         }
         match self.nearest(&path) {
             Some(known) => format!("unknown variable; did you mean {}?", variable_name(known)),
@@ -148,16 +177,17 @@ impl Reader {
     /// spelled alike, else the same name in another section.
     fn nearest(&self, path: &str) -> Option<&str> {
         let (parent, name) = split(path);
-        let alike = self.known.iter().filter(|known| !known.contains('[')).map(|known| {
+        let alike = self.known.iter().filter(|known| known.contains('[') == path.contains('['));
+        let alike = alike.map(|known| {
             let (known_parent, known_name) = split(known);
             let distance = if known_parent != parent && known_name == name {
                 1
             } else if known_parent != parent {
                 strsim::damerau_levenshtein(path, known)
-            } else if known_name.starts_with(name) || name.starts_with(known_name) {
-                2
             } else {
-                strsim::damerau_levenshtein(name, known_name)
+                let beginning = known_name.starts_with(name) || name.starts_with(known_name);
+                let longest = if beginning { 2 } else { usize::MAX };
+                strsim::damerau_levenshtein(name, known_name).min(longest)
             };
             (distance, known.as_str())
         });

@@ -70,7 +70,10 @@ pub(super) fn read(section: &mut Section<'_>) -> Replication {
     };
     let Shard { index, count } = replication.shard;
     if index >= count {
-        section.problem("shard.index", format!("{index} is no share of {count}; the first is 0, the last {}", count - 1));
+        section.problem(
+            "shard.index",
+            format!("{index} is no share of {count}; the first is 0, the last {}", count - 1),
+        );
     }
     replication
 }

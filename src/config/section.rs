@@ -43,18 +43,20 @@ impl<'r> Section<'r> {
     /// A section inside this one.
     pub(super) fn section<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
         let path = self.know(key);
-        let mut entries = match self.from_file(key) {
-            Some(node) => self.map_of(key, node),
-            None => Vec::new(),
-        };
+        let (mut entries, mut origin) = (Vec::new(), Origin::Default);
+        if let Some(node) = self.written(key) {
+            origin = node.origin.clone();
+            entries = self.map_of(key, node);
+        }
         if let Some(node) = self.reader.variable(&path) {
+            origin = node.origin.clone();
             let node = self.json(key, node);
             for entry in self.map_of(key, node) {
                 entries.retain(|other| other.key != entry.key);
                 entries.push(entry);
             }
         }
-        self.line(key, None, Origin::Default);
+        self.line(key, None, origin);
         let mut section = Section::new(self.reader, path, entries);
         let value = read(&mut section);
         section.finish();
@@ -62,7 +64,11 @@ impl<'r> Section<'r> {
     }
 
     /// A list of sections. They are read for their problems, not shown one by one.
-    pub(super) fn sections<T>(&mut self, key: &str, read: impl Fn(&mut Section<'_>) -> T) -> Vec<T> {
+    pub(super) fn sections<T>(
+        &mut self,
+        key: &str,
+        read: impl Fn(&mut Section<'_>) -> T,
+    ) -> Vec<T> {
         let path = self.know(key);
         let Some(node) = self.take(key) else {
             self.line(key, Some("[]".to_owned()), Origin::Default);
@@ -124,7 +130,11 @@ impl<'r> Section<'r> {
             Some(Given { text, origin }) => (text.unwrap_or_default(), origin),
             None => (default.to_owned(), Origin::Default),
         };
-        self.line(key, Some(if text.is_empty() { String::new() } else { show::scalar(&text) }), origin.clone());
+        self.line(
+            key,
+            Some(if text.is_empty() { String::new() } else { show::scalar(&text) }),
+            origin.clone(),
+        );
         if text.is_empty() {
             return None;
         }
@@ -162,7 +172,12 @@ impl<'r> Section<'r> {
         self.value(key, if default { "true" } else { "false" }, values::boolean)
     }
 
-    pub(super) fn duration(&mut self, key: &str, default: &str, range: RangeInclusive<Duration>) -> Duration {
+    pub(super) fn duration(
+        &mut self,
+        key: &str,
+        default: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
         self.value(key, default, |text| values::duration(text, &range))
     }
 
@@ -172,7 +187,12 @@ impl<'r> Section<'r> {
     }
 
     /// A whole number; the range must fit into `T`.
-    pub(super) fn number<T: TryFrom<u64> + Default>(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> T {
+    pub(super) fn number<T: TryFrom<u64> + Default>(
+        &mut self,
+        key: &str,
+        default: u64,
+        range: RangeInclusive<u64>,
+    ) -> T {
         let value = self.value(key, &default.to_string(), |text| values::number(text, &range));
         T::try_from(value).unwrap_or_default()
     }
@@ -182,29 +202,40 @@ impl<'r> Section<'r> {
         self.value(key, default.spelling(), |text| T::parse(text).map(Some)).unwrap_or(default)
     }
 
-    /// A list. A variable gives it as one JSON value or with commas between.
-    pub(super) fn list<T>(&mut self, key: &str, default: &[&str], parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+    /// A list. A variable gives it as one JSON value or with commas between. Where an item is wrong
+    /// the default takes the list's place.
+    pub(super) fn list<T>(
+        &mut self,
+        key: &str,
+        default: &[&str],
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
         self.know(key);
+        let by_default = || default.iter().filter_map(|item| parse(item).ok()).collect();
         let Some(node) = self.take(key) else {
             let items: Vec<String> = default.iter().map(|item| (*item).to_owned()).collect();
             self.line(key, Some(show::list(&items)), Origin::Default);
-            return default.iter().filter_map(|item| parse(item).ok()).collect();
+            return by_default();
         };
         let origin = node.origin.clone();
         let (mut texts, mut values) = (Vec::new(), Vec::new());
+        let problems = self.reader.problems.len();
         for (index, item) in self.list_of(key, node).into_iter().enumerate() {
             let Value::Text(text) = item.value else {
-                self.problem_at(&format!("{key}[{index}]"), "is no text".to_owned(), item.origin);
+                let key = format!("{key}[{index}]");
+                self.problem_at(&key, "is no text".to_owned(), item.origin);
                 continue;
             };
             match parse(&text) {
                 Ok(value) => values.push(value),
-                Err(complaint) => self.problem_at(key, format!("{} {complaint}", quote(&text)), item.origin),
+                Err(complaint) => {
+                    self.problem_at(key, format!("{} {complaint}", quote(&text)), item.origin);
+                }
             }
             texts.push(text);
         }
         self.line(key, Some(show::list(&texts)), origin);
-        values
+        if self.reader.problems.len() > problems { by_default() } else { values }
     }
 
     /// A map of texts. A variable gives it as one JSON value. `check` sees each key and value.
@@ -216,7 +247,10 @@ impl<'r> Section<'r> {
     ) -> Vec<(String, String)> {
         self.know(key);
         let Some(node) = self.take(key) else {
-            let items: Vec<_> = default.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+            let items: Vec<_> = default
+                .iter()
+                .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+                .collect();
             self.line(key, Some(show::map(&items)), Origin::Default);
             return items;
         };
@@ -237,10 +271,10 @@ impl<'r> Section<'r> {
         items
     }
 
-    /// Reports a problem with a key that was read already.
+    /// Reports a problem with a key that was read already; where nobody set it, the section's
+    /// place is named.
     pub(super) fn problem(&mut self, key: &str, text: impl Into<String>) {
-        let line = self.reader.line(&join(&self.path, key));
-        let origin = line.map_or(Origin::Default, |line| line.origin.clone());
+        let origin = self.reader.origin(&join(&self.path, key));
         self.problem_at(key, text.into(), origin);
     }
 
@@ -276,11 +310,11 @@ impl<'r> Section<'r> {
     }
 
     fn take(&mut self, key: &str) -> Option<Node> {
-        let from_file = self.from_file(key);
+        let from_file = self.written(key);
         self.reader.variable(&join(&self.path, key)).or(from_file)
     }
 
-    fn from_file(&mut self, key: &str) -> Option<Node> {
+    fn written(&mut self, key: &str) -> Option<Node> {
         let index = self.entries.iter().position(|entry| entry.key == key)?;
         Some(self.entries.remove(index).node)
     }
@@ -290,7 +324,11 @@ impl<'r> Section<'r> {
             Value::Null => Vec::new(),
             Value::Map(entries) => entries,
             Value::Text(_) | Value::List(_) => {
-                self.problem_at(key, "takes keys with values below it, not a single value or a list".to_owned(), node.origin);
+                self.problem_at(
+                    key,
+                    "takes keys with values below it, not a single value or a list".to_owned(),
+                    node.origin,
+                );
                 Vec::new()
             }
         }
@@ -326,7 +364,11 @@ impl<'r> Section<'r> {
             Err(error) => {
                 // The parser's own words name a place and a kind, never the text.
                 let place = format!("line {} column {}", error.line(), error.column());
-                self.problem_at(key, format!("takes one JSON value; this is none ({place})"), node.origin.clone());
+                self.problem_at(
+                    key,
+                    format!("takes one JSON value; this is none ({place})"),
+                    node.origin.clone(),
+                );
                 Node { value: Value::Null, origin: node.origin }
             }
         }

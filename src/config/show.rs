@@ -19,7 +19,8 @@ const COMMENTS: usize = 60;
 /// Prints the lines as YAML; a comment after each value says where it came from. What is printed
 /// can be read again, apart from the hidden secrets.
 pub(super) fn yaml(lines: &[Line]) -> String {
-    let widest = lines.iter().map(|line| text_of(line).chars().count()).filter(|width| *width < COMMENTS);
+    let widest =
+        lines.iter().map(|line| text_of(line).chars().count()).filter(|width| *width < COMMENTS);
     let column = widest.max().unwrap_or(0) + 2;
     let mut out = String::new();
     for line in lines {
@@ -43,25 +44,31 @@ fn text_of(line: &Line) -> String {
     }
 }
 
-/// A text as a YAML scalar: plain where no YAML parser could take it for something else.
+/// A text as a YAML scalar: in quotes unless any YAML parser takes it for the text, number or
+/// boolean that it is.
 pub(super) fn scalar(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./+".contains(c);
-    let start = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '/');
-    let colons = text.split(':').all(|part| part.chars().all(|c| plain(c) || c == '@' || c == '?' || c == '='));
-    let colons = colons && !text.ends_with(':');
-    let is_word = matches!(text, "null" | "Null" | "NULL" | "true" | "false");
-    if start && colons && !is_word { text.to_owned() } else { serde_json::Value::from(text).to_string() }
+    let first = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '/');
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-./+@?=:,%".contains(c));
+    let is_null = matches!(text, "null" | "Null" | "NULL");
+    let is_fraction = text.contains('.') && text.parse::<f64>().is_ok();
+    if first && plain && !text.ends_with(':') && !is_null && !is_fraction {
+        text.to_owned()
+    } else {
+        serde_json::Value::from(text).to_string()
+    }
 }
 
 /// A list of texts in flow style.
 pub(super) fn list(items: &[String]) -> String {
-    let items: Vec<String> = items.iter().map(|item| serde_json::Value::from(item.as_str()).to_string()).collect();
+    let items: Vec<String> =
+        items.iter().map(|item| serde_json::Value::from(item.as_str()).to_string()).collect();
     format!("[{}]", items.join(", "))
 }
 
 /// A map of texts in flow style.
 pub(super) fn map(items: &[(String, String)]) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    let items: Vec<String> = items.iter().map(|(key, value)| format!("{}: {}", scalar(key), quoted(value))).collect();
+    let items: Vec<String> =
+        items.iter().map(|(key, value)| format!("{}: {}", scalar(key), quoted(value))).collect();
     format!("{{{}}}", items.join(", "))
 }

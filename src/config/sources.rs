@@ -47,9 +47,18 @@ impl Sources {
         self
     }
 
+    /// The name of the YAML file, if there is one.
+    #[must_use]
+    pub fn file_name(&self) -> Option<&str> {
+        self.file.as_ref().map(|(name, _)| name.as_str())
+    }
+
     /// Takes what begins with `WALPOST__` from an environment.
     #[must_use]
-    pub fn environment(mut self, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Sources {
+    pub fn environment(
+        mut self,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Sources {
         let mut ours: Vec<(String, OsString)> = variables
             .into_iter()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))

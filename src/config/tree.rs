@@ -45,7 +45,8 @@ pub(super) struct Entry {
 /// What is outside a configuration's needs (anchors, tags, several documents, keys that are no
 /// text) is a problem rather than a guess. So is a key given twice.
 pub(super) fn parse(file: &Arc<str>, text: &str) -> Result<Node, Vec<Problem>> {
-    let mut builder = Builder { file, open: Vec::new(), root: None, documents: 0, problems: Vec::new() };
+    let mut builder =
+        Builder { file, open: Vec::new(), root: None, documents: 0, problems: Vec::new() };
     let mut parser = Parser::new_from_str(text);
     loop {
         let next = parser.next_token();
@@ -53,7 +54,8 @@ pub(super) fn parse(file: &Arc<str>, text: &str) -> Result<Node, Vec<Problem>> {
             Ok((Event::StreamEnd, _)) => break,
             Ok((event, mark)) => builder.event(event, mark.line()),
             Err(error) => {
-                let text = format!("is no YAML: {} in column {}", error.info(), error.marker().col() + 1);
+                let (info, column) = (error.info(), error.marker().col() + 1);
+                let text = format!("is no YAML: {info} in column {column}; {SIGNS}");
                 Err(builder.problem(error.marker().line(), text))
             }
         };
@@ -79,7 +81,11 @@ pub(super) fn from_json(json: serde_json::Value, origin: &Origin) -> Node {
         }
         serde_json::Value::Object(map) => Value::Map(
             map.into_iter()
-                .map(|(key, item)| Entry { key, origin: origin.clone(), node: from_json(item, origin) })
+                .map(|(key, item)| Entry {
+                    key,
+                    origin: origin.clone(),
+                    node: from_json(item, origin),
+                })
                 .collect(),
         ),
         scalar => Value::Text(scalar.to_string()),
@@ -113,7 +119,10 @@ impl Builder<'_> {
             Event::DocumentStart => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(self.problem(line, "holds a second document; keep one, without '---' between"));
+                    return Err(self.problem(
+                        line,
+                        "holds a second document; keep one, without '---' between",
+                    ));
                 }
                 Ok(())
             }
@@ -131,8 +140,12 @@ impl Builder<'_> {
                 self.enter(line, Kind::Map { entries: Vec::new(), key: None })
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Open { line, kind: Kind::List(items) }) => self.place(Value::List(items), line),
-                Some(Open { line, kind: Kind::Map { entries, .. } }) => self.place(Value::Map(entries), line),
+                Some(Open { line, kind: Kind::List(items) }) => {
+                    self.place(Value::List(items), line)
+                }
+                Some(Open { line, kind: Kind::Map { entries, .. } }) => {
+                    self.place(Value::Map(entries), line)
+                }
                 None => Ok(()),
             },
         }
@@ -161,13 +174,25 @@ impl Builder<'_> {
                 (None, Value::Text(text)) => *key = Some((text, line)),
                 (None, _) => return Err(self.problem(line, "has an empty key")),
                 (Some((name, key_line)), value) => {
-                    let twice = entries.iter().find(|entry| entry.key == name).map(|entry| entry.origin.clone());
+                    let twice = entries
+                        .iter()
+                        .find(|entry| entry.key == name)
+                        .map(|entry| entry.origin.clone());
                     let origin = Origin::Line { file: Arc::clone(self.file), line: key_line };
-                    // An empty value's own mark may lie on a later line.
-                    let at = if matches!(value, Value::Null) { origin.clone() } else { node.origin };
-                    entries.push(Entry { key: name.clone(), origin, node: Node { value, origin: at } });
+                    // The mark of an empty value or a section may lie on a later line.
+                    let at = match value {
+                        Value::Text(_) => node.origin,
+                        _ => origin.clone(),
+                    };
+                    entries.push(Entry {
+                        key: name.clone(),
+                        origin,
+                        node: Node { value, origin: at },
+                    });
                     if let Some(first) = twice {
-                        let text = format!("the key '{name}' stands here again (first: {first}); keep one");
+                        let text = format!(
+                            "the key '{name}' stands here again (first: {first}); keep one"
+                        );
                         let problem = self.problem(key_line, text);
                         self.problems.push(problem);
                     }
@@ -180,7 +205,10 @@ impl Builder<'_> {
     fn plain_yaml(&self, anchor: usize, tag: Option<&Tag>, line: usize) -> Result<(), Problem> {
         match tag {
             _ if anchor > 0 => Err(self.problem(line, ANCHORS)),
-            Some(_) => Err(self.problem(line, "has a YAML tag ('!…'); put the value in quotes or leave the tag out")),
+            Some(_) => Err(self.problem(
+                line,
+                "has a YAML tag ('!…'); put the value in quotes or leave the tag out",
+            )),
             None => Ok(()),
         }
     }
@@ -194,7 +222,10 @@ impl Builder<'_> {
     }
 }
 
-const ANCHORS: &str = "has a YAML anchor or alias ('&…', '*…'); write the value out, or put it in quotes";
+const SIGNS: &str = "a value that begins with a sign needs quotes";
+
+const ANCHORS: &str =
+    "has a YAML anchor or alias ('&…', '*…'); write the value out, or put it in quotes";
 
 fn scalar(text: String, style: TScalarStyle) -> Value {
     match (style, text.as_str()) {

@@ -23,26 +23,28 @@ impl Section<'_> {
     /// The text of `key`, or of the file that `twin` names. Where both are given the one of the
     /// stronger source wins (environment over file); both from the same source are a problem.
     ///
+    /// A key that is given with nothing after it yields an empty text, unless its twin is given.
     /// Whoever calls shows `key`, unless the text is the file's.
     pub(super) fn text_or_file(&mut self, key: &str, twin: &str) -> Option<Found> {
         self.know(key);
         self.know(twin);
-        let value = self.scalar(key).filter(|given| given.text.is_some());
+        let value = self.scalar(key);
         let path = self.scalar(twin).filter(|given| given.text.is_some());
-        let (value, path) = match (value, path) {
-            (Some(value), Some(path)) if value.origin.rank() == path.origin.rank() => {
+        let is_set = value.as_ref().is_some_and(|given| given.text.is_some());
+        match (value, path) {
+            (Some(value), Some(path)) if is_set && value.origin.rank() == path.origin.rank() => {
                 let text = format!("stands beside {key} ({}); keep one of the two", value.origin);
                 self.problem_at(twin, text, path.origin);
-                return None;
+                None
             }
-            (Some(value), Some(path)) if value.origin.rank() > path.origin.rank() => (Some(value), None),
-            (_, Some(path)) => (None, Some(path)),
-            other => other,
-        };
-        match (value, path) {
-            (Some(Given { text: Some(text), origin }), _) => Some(Found { text, origin, from_file: false }),
-            (_, Some(path)) => self.from_file_at(twin, path),
-            _ => None,
+            (Some(value), Some(path)) if !is_set || value.origin.rank() < path.origin.rank() => {
+                self.open_twin(twin, path)
+            }
+            (Some(Given { text, origin }), _) => {
+                Some(Found { text: text.unwrap_or_default(), origin, from_file: false })
+            }
+            (None, Some(path)) => self.open_twin(twin, path),
+            (None, None) => None,
         }
     }
 
@@ -50,15 +52,8 @@ impl Section<'_> {
     pub(super) fn secret(&mut self, key: &str, twin: &str, default: &str) -> Secret {
         match self.text_or_file(key, twin) {
             Some(Found { text, from_file: true, .. }) => Secret::new(text),
-            Some(Found { text, origin, .. }) => {
-                self.line(key, Some(show::scalar(HIDDEN)), origin);
-                Secret::new(text)
-            }
-            None => {
-                let shown = if default.is_empty() { String::new() } else { show::scalar(HIDDEN) };
-                self.line(key, Some(shown), Origin::Default);
-                Secret::from(default)
-            }
+            Some(Found { text, origin, .. }) => self.hidden(key, Secret::new(text), origin),
+            None => self.hidden(key, Secret::from(default), Origin::Default),
         }
     }
 
@@ -66,7 +61,9 @@ impl Section<'_> {
     pub(super) fn secret_file(&mut self, twin: &str) -> Option<Secret> {
         self.know(twin);
         match self.scalar(twin) {
-            Some(given) if given.text.is_some() => self.from_file_at(twin, given).map(|found| Secret::new(found.text)),
+            Some(given) if given.text.is_some() => {
+                self.open_twin(twin, given).map(|found| Secret::new(found.text))
+            }
             other => {
                 let origin = other.map_or(Origin::Default, |given| given.origin);
                 self.line(twin, Some(String::new()), origin);
@@ -75,7 +72,13 @@ impl Section<'_> {
         }
     }
 
-    fn from_file_at(&mut self, twin: &str, given: Given) -> Option<Found> {
+    fn hidden(&mut self, key: &str, secret: Secret, origin: Origin) -> Secret {
+        let shown = if secret.is_empty() { String::new() } else { show::scalar(HIDDEN) };
+        self.line(key, Some(shown), origin);
+        secret
+    }
+
+    fn open_twin(&mut self, twin: &str, given: Given) -> Option<Found> {
         let Given { text, origin } = given;
         let path = text.unwrap_or_default();
         self.line(twin, Some(show::scalar(&path)), origin.clone());

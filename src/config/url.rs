@@ -22,14 +22,26 @@ impl PostgresUrl {
     /// of a badly quoted password.
     pub(super) fn parse(text: &str) -> Result<PostgresUrl, String> {
         let mut client = text.parse::<tokio_postgres::Config>().map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            let cause =
+                std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             // Of the client's causes this one names a fixed word only.
-            let cause = if cause.starts_with("invalid value for option") { format!(" ({cause})") } else { misplaced(text) };
-            format!("is no connection URL; write postgresql://user@host:5432/database{cause}. {ENCODE}")
+            let cause = if cause.starts_with("invalid value for option") {
+                format!(" ({cause})")
+            } else {
+                misplaced(text)
+            };
+            format!(
+                "is no connection URL; write postgresql://user@host:5432/database{cause}. {ENCODE}"
+            )
         })?;
         for host in client.get_hosts() {
             let known = match host {
-                Host::Tcp(name) => !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte)),
+                Host::Tcp(name) => {
+                    !name.is_empty()
+                        && name
+                            .bytes()
+                            .all(|byte| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte))
+                }
                 #[cfg(unix)]
                 Host::Unix(_) => true,
             };
@@ -43,11 +55,15 @@ impl PostgresUrl {
         if client.get_user().is_none_or(str::is_empty) {
             return Err("names no user; write postgresql://user@host:5432/database".to_owned());
         }
-        if matches!(client.get_ports().len(), count if count > 1 && count != client.get_hosts().len()) {
+        if matches!(client.get_ports().len(), count if count > 1 && count != client.get_hosts().len())
+        {
             return Err("has not one port a host".to_owned());
         }
         if client.get_ssl_mode() == SslMode::Require {
-            return Err("asks for TLS by 'sslmode'; this version connects without TLS, leave it out".to_owned());
+            return Err(
+                "asks for TLS by 'sslmode'; this version connects without TLS, leave it out"
+                    .to_owned(),
+            );
         }
         if client.get_application_name().is_none() {
             client.application_name("walpost");
@@ -123,7 +139,9 @@ impl fmt::Display for PostgresUrl {
                 Host::Tcp(name) if name.contains(':') => write!(f, "[{name}]:{port}")?,
                 Host::Tcp(name) => write!(f, "{name}:{port}")?,
                 #[cfg(unix)]
-                Host::Unix(path) => write!(f, "{}:{port}", path.display().to_string().replace('/', "%2F"))?,
+                Host::Unix(path) => {
+                    write!(f, "{}:{port}", path.display().to_string().replace('/', "%2F"))?
+                }
             }
         }
         write!(f, "/{}", self.database())

@@ -48,13 +48,23 @@ impl fmt::Display for TableRef {
 pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
     let wrong = || "is no duration; write 250ms, 10s, 1h or 7d".to_owned();
     let value = humantime::parse_duration(text).map_err(|_| wrong())?;
-    within(value, range, |limit| humantime::format_duration(*limit).to_string().replace("days", "d"), ["short", "long"])
+    within(
+        value,
+        range,
+        |limit| humantime::format_duration(*limit).to_string().replace("days", "d"),
+        ["short", "long"],
+    )
 }
 
 pub(super) fn size(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
     let wrong = || "is no size; write 512KiB, 16MiB or 1GiB".to_owned();
     let value = text.parse::<ByteSize>().map_err(|_| wrong())?.as_u64();
-    within(value, range, |limit| ByteSize(*limit).to_string().replace(' ', "").replace(".0", ""), ["small", "large"])
+    within(
+        value,
+        range,
+        |limit| ByteSize(*limit).to_string().replace(' ', "").replace(".0", ""),
+        ["small", "large"],
+    )
 }
 
 pub(super) fn number(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
@@ -89,12 +99,17 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 pub(super) fn host_port(text: &str) -> Result<HostPort, String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let (host, rest) = rest.split_once(']').ok_or("has '[' without ']'; write [::1]:61613")?;
-            host.parse::<Ipv6Addr>().map_err(|_| "has no IPv6 address in its brackets; write [::1]:61613")?;
+            let (host, rest) =
+                rest.split_once(']').ok_or("has '[' without ']'; write [::1]:61613")?;
+            host.parse::<Ipv6Addr>()
+                .map_err(|_| "has no IPv6 address in its brackets; write [::1]:61613")?;
             (host, rest.strip_prefix(':'))
         }
         None if text.matches(':').count() > 1 => {
-            return Err("has more than one ':'; write an IPv6 address in brackets, as in [::1]:61613".to_owned());
+            return Err(
+                "has more than one ':'; write an IPv6 address in brackets, as in [::1]:61613"
+                    .to_owned(),
+            );
         }
         None => match text.split_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -125,7 +140,8 @@ pub(super) fn peer(text: &str) -> Result<HostPort, String> {
 
 /// A replication slot's name by PostgreSQL's own rule.
 pub(super) fn slot(text: &str) -> Result<String, String> {
-    let fits = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    let fits =
+        text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     match text.len() {
         1..=63 if fits => Ok(text.to_owned()),
         1..=63 => Err("is no slot name; PostgreSQL takes a-z, 0-9 and _ only".to_owned()),

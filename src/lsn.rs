@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn what_postgres_refuses_is_refused() {
-        for text in ["", "/", "0", "0/", "/0", "123456789/0", "0/123456789", "+1/0", "x/0", "0/0/0"] {
+        for text in ["", "/", "0", "0/", "/0", "123456789/0", "0/123456789", "+1/0", "x/0", "0/0/0"]
+        {
             assert!(text.parse::<Lsn>().is_err(), "{text}");
         }
     }

@@ -4,15 +4,17 @@
 //! and secrets are never given to a log macro in the first place; the other crates' own lines are
 //! let through from `warn` only.
 
-use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal};
 use std::str::FromStr;
 
 use tracing::Subscriber;
+use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -67,7 +69,7 @@ pub fn level(configured: LevelFilter, verbose: u8) -> LevelFilter {
 pub fn init(format: Format, level: LevelFilter) -> Result<(), TryInitError> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colours = io::stderr().is_terminal() && !no_color;
-    subscriber(format, level, colours, || OneLine(io::stderr())).try_init()
+    subscriber(format, level, colours, io::stderr).try_init()
 }
 
 fn subscriber<W>(
@@ -89,7 +91,7 @@ where
         .with_target(level >= LevelFilter::DEBUG)
         .log_internal_errors(false);
     let lines = match format {
-        Format::Text => lines.boxed(),
+        Format::Text => lines.fmt_fields(debug_fn(text_field).delimited(" ")).boxed(),
         Format::Json => {
             let json = lines.json().flatten_event(true);
             json.with_current_span(false).with_span_list(false).boxed()
@@ -107,39 +109,36 @@ impl FormatTime for Utc {
     }
 }
 
-/// Keeps an event on one line: it comes in one `write`, and line ends inside it are escaped.
-struct OneLine<W>(W);
-
-impl<W: Write> Write for OneLine<W> {
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let (text, end) = match event.strip_suffix(b"\n") {
-            Some(text) => (text, &b"\n"[..]),
-            None => (event, &b""[..]),
-        };
-        if text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
-            let mut line = Vec::with_capacity(event.len() + 16);
-            for byte in text {
-                match byte {
-                    b'\n' => line.extend_from_slice(b"\\n"),
-                    b'\r' => line.extend_from_slice(b"\\r"),
-                    other => line.push(*other),
-                }
-            }
-            line.extend_from_slice(end);
-            self.0.write_all(&line)?;
-        } else {
-            self.0.write_all(event)?;
-        }
-        Ok(event.len())
+/// A field of a text line: the message as it is, others as `name=value`.
+fn text_field(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    if field.name() != "message" {
+        write!(to, "{field}=")?;
     }
+    write!(Printable(to), "{value:?}")
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+/// Escapes control characters: what a peer said cannot end the line or steer the terminal.
+struct Printable<'a, 'w>(&'a mut Writer<'w>);
+
+impl fmt::Write for Printable<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(char::is_control) {
+            let (plain, from) = rest.split_at(at);
+            self.0.write_str(plain)?;
+            let mut chars = from.chars();
+            if let Some(control) = chars.next() {
+                write!(self.0, "{}", control.escape_default())?;
+            }
+            rest = chars.as_str();
+        }
+        self.0.write_str(rest)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -161,7 +160,7 @@ mod tests {
     fn logged(format: Format, level: LevelFilter, events: impl FnOnce()) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
-        let subscriber = subscriber(format, level, false, move || OneLine(writer.clone()));
+        let subscriber = subscriber(format, level, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, events);
         let bytes = kept.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()

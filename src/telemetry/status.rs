@@ -166,6 +166,10 @@ impl Status {
     /// # Errors
     /// The reason why not, in one line for an operator.
     pub fn readiness(&self) -> Result<(), String> {
+        self.phase_readiness().map_err(|reason| one_line(&reason))
+    }
+
+    fn phase_readiness(&self) -> Result<(), String> {
         match self.phase {
             Phase::Standby => Ok(()),
             Phase::Draining => Err(format!(
@@ -182,7 +186,6 @@ impl Status {
                 self.source.progress()
             }
         }
-        .map_err(|reason: String| one_line(&reason))
     }
 }
 

@@ -31,10 +31,12 @@ fn ready_when_both_ends_stand_and_all_is_confirmed() {
     assert_eq!(readiness_after(|_, _| {}), Ok(()));
 }
 
+type Change = fn(&mut Status);
+
 #[test]
 fn each_reason_not_to_be_ready_is_named() {
-    let reason = |change: fn(&mut Status)| readiness_after(|status, _| change(status)).unwrap_err();
-    let cases: [(fn(&mut Status), &str); 7] = [
+    let reason = |change: Change| readiness_after(|status, _| change(status)).unwrap_err();
+    let cases: [(Change, &str); 7] = [
         (
             |status| {
                 status.source.connected = false;

@@ -7,7 +7,7 @@ pub(super) const PAGE: &str = include_str!("page.html");
 /// holds them to it and prints the right ones when the page was edited.
 pub(super) const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-     style-src 'sha256-NUFX6Xn66jS8RvfFUIxgIj79Xt/xHXxCJS10IFH/bf8='; script-src 'sha256-cjq/35AxepwxIZPxKUZnFXxS3n1/7k6XLL62m3djLxE='";
+     style-src 'sha256-61JcIL8qhHIUypqxkdN5lAZIUWosCUCyZydLLU9FP0Q='; script-src 'sha256-x2gA3Wigmj9HTkyPvwV+Wrg1cddxqefqXkfljO34How='";
 
 #[cfg(test)]
 mod tests {

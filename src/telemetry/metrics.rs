@@ -215,7 +215,10 @@ impl Gauges {
                 "walpost_in_flight_messages",
                 "Messages read from PostgreSQL and not yet receipted.",
             ),
-            in_flight_bytes: new.int_gauge("walpost_in_flight_bytes", "Their bytes."),
+            in_flight_bytes: new.int_gauge(
+                "walpost_in_flight_bytes",
+                "Bytes of the messages in flight.",
+            ),
             connected: Peers::new(|peer| connected.with_label_values(&[peer])),
             blocked: new.int_gauge(
                 "walpost_broker_blocked",

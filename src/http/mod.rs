@@ -73,9 +73,11 @@ impl Server {
     /// The address is in use, not of this machine, or no address.
     pub async fn bind(listen: &str, telemetry: Arc<Telemetry>) -> Result<Self, BindError> {
         match TcpListener::bind(listen).await {
-            Ok(listener) => {
-                Ok(Server { listener, router: routes::router(telemetry), limits: Limits::default() })
-            }
+            Ok(listener) => Ok(Server {
+                listener,
+                router: routes::router(telemetry),
+                limits: Limits::default(),
+            }),
             Err(source) => Err(BindError { listen: listen.to_owned(), source }),
         }
     }

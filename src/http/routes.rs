@@ -61,9 +61,7 @@ async fn missing() -> Response {
 fn probe(result: Result<(), String>) -> Response {
     match result {
         Ok(()) => "ok\n".into_response(),
-        Err(reason) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response()
-        }
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }
 }
 

@@ -74,7 +74,11 @@ async fn metrics_status_and_page_have_their_types() {
     let http = Running::start().await;
     http.telemetry.metrics.sent.inc();
     for (path, kind, part) in [
-        ("/metrics", "text/plain; version=0.0.4; charset=utf-8", "\nwalpost_messages_sent_total 1\n"),
+        (
+            "/metrics",
+            "text/plain; version=0.0.4; charset=utf-8",
+            "\nwalpost_messages_sent_total 1\n",
+        ),
         ("/status.json", "application/json", "\"sent\":1"),
         ("/", "text/html; charset=utf-8", "<title>walpost</title>"),
     ] {
@@ -148,7 +152,8 @@ async fn silent_clients_are_closed_and_those_behind_them_are_served() {
 #[tokio::test]
 async fn a_client_that_does_not_take_its_answer_is_closed() {
     let connection = Duration::from_millis(200);
-    let http = Running::start_with(Limits { connections: 1, connection, ..Limits::default() }).await;
+    let http =
+        Running::start_with(Limits { connections: 1, connection, ..Limits::default() }).await;
     let mut dribbling = TcpStream::connect(http.address).await.unwrap();
     dribbling.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
     let answer = http.get("/livez").await;

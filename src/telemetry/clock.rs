@@ -25,9 +25,9 @@ pub fn from_postgres(time: PgTime) -> Duration {
 /// `2026-01-31T12:00:00.123Z`, of a time since the Unix epoch.
 #[must_use]
 pub fn rfc3339(time: Duration) -> String {
-    let timestamp = SignedDuration::try_from(time).ok().and_then(|since_epoch| {
-        Timestamp::from_duration(since_epoch).ok()
-    });
+    let timestamp = SignedDuration::try_from(time)
+        .ok()
+        .and_then(|since_epoch| Timestamp::from_duration(since_epoch).ok());
     // Cut, not rounded: a line never carries a time that has not come yet.
     let timestamp = timestamp.unwrap_or(Timestamp::MAX);
     let millis = Timestamp::from_millisecond(timestamp.as_millisecond()).unwrap_or(timestamp);

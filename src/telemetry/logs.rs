@@ -193,7 +193,8 @@ mod tests {
     fn what_a_peer_says_stays_on_one_line() {
         for format in [Format::Text, Format::Json] {
             let text = logged(format, LevelFilter::INFO, || {
-                let words = "no such exchange\r\n2026-01-01T00:00:00.000Z  INFO all is well\n\x1b[2J";
+                let words =
+                    "no such exchange\r\n2026-01-01T00:00:00.000Z  INFO all is well\n\x1b[2J";
                 tracing::error!(%words, "refused: {words}");
             });
             assert_eq!(text.matches('\n').count(), 1, "{text}");

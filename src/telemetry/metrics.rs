@@ -127,10 +127,8 @@ impl Metrics {
                 "walpost_publish_seconds",
                 "From a row's commit, by PostgreSQL's clock, to its receipt.",
             ),
-            receipt_seconds: new.histogram(
-                "walpost_receipt_seconds",
-                "From a message's last SEND to its receipt.",
-            ),
+            receipt_seconds: new
+                .histogram("walpost_receipt_seconds", "From a message's last SEND to its receipt."),
             connects: {
                 let help = "Connections made, by peer.";
                 let connects = new.counters("walpost_connects_total", help, "peer");
@@ -215,10 +213,8 @@ impl Gauges {
                 "walpost_in_flight_messages",
                 "Messages read from PostgreSQL and not yet receipted.",
             ),
-            in_flight_bytes: new.int_gauge(
-                "walpost_in_flight_bytes",
-                "Bytes of the messages in flight.",
-            ),
+            in_flight_bytes: new
+                .int_gauge("walpost_in_flight_bytes", "Bytes of the messages in flight."),
             connected: Peers::new(|peer| connected.with_label_values(&[peer])),
             blocked: new.int_gauge(
                 "walpost_broker_blocked",

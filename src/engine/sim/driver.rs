@@ -480,11 +480,11 @@ impl Driver {
         let limit = self.now + (super::PROBE_AFTER + super::RECEIPT_TIMEOUT) * 6;
         let mut span = Duration::from_millis(100);
         for _ in 0..10_000 {
-            let before = (self.judge.waiting(), self.pg.confirmed);
+            let before = (self.tally.receipts, self.pg.confirmed);
             if self.round()? {
                 return Ok(());
             }
-            let moved = before != (self.judge.waiting(), self.pg.confirmed);
+            let moved = before != (self.tally.receipts, self.pg.confirmed);
             span = if moved { Duration::from_millis(100) } else { (span * 2).min(Duration::from_secs(8)) };
             self.wait(span)?;
             if self.halted {

@@ -76,8 +76,12 @@ struct Seen {
     round: u32,
     committed: bool,
     finished: bool,
-    /// Transactions finished before this one was finished or broken off.
-    rank: Option<usize>,
+    /// It was not finished when the present session began to bring it.
+    unfinished_begin: bool,
+    /// The turn in which it was finished or broken off.
+    ended: Option<u64>,
+    /// The last turn in which an engine may have recorded it in its ring.
+    touched: u64,
 }
 
 #[derive(Debug)]
@@ -109,9 +113,7 @@ pub(super) struct Judge {
     // --- one life of walpost
     pub(super) messages: Vec<Message>,
     seen: Vec<Seen>,
-    /// Transactions with messages, counted once a round; and those finished.
-    carriers: usize,
-    finished: usize,
+    turn: u64,
     session: Option<Session>,
     waiting: InFlight,
     // --- for ever
@@ -135,8 +137,7 @@ impl Judge {
             lanes: (0..schedule.lanes).map(|_| LaneFacts::default()).collect(),
             messages: Vec::new(),
             seen: Vec::new(),
-            carriers: 0,
-            finished: 0,
+            turn: 0,
             session: None,
             waiting: InFlight::default(),
             ever_sent: Vec::new(),
@@ -159,8 +160,7 @@ impl Judge {
     pub(super) fn new_life(&mut self) {
         self.messages.clear();
         self.seen.clear();
-        self.carriers = 0;
-        self.finished = 0;
+        self.turn = 0;
         self.session = None;
         self.waiting = InFlight::default();
         self.lanes.iter_mut().for_each(|lane| *lane = LaneFacts::default());
@@ -177,10 +177,7 @@ impl Judge {
     /// The slot is ours no longer.
     pub(super) fn session_lost(&mut self) {
         if let Some(uid) = self.session.take().and_then(|session| session.open) {
-            let seen = &mut self.seen[uid];
-            if !seen.finished {
-                seen.rank = Some(self.finished);
-            }
+            self.end_of(uid, !self.seen[uid].finished);
         }
     }
 
@@ -194,7 +191,9 @@ impl Judge {
         if self.seen.len() <= tx.uid {
             self.seen.resize_with(tx.uid + 1, Seen::default);
         }
-        self.seen[tx.uid].accepted.resize(tx.changes.len(), None);
+        let seen = &mut self.seen[tx.uid];
+        seen.accepted.resize(tx.changes.len(), None);
+        seen.unfinished_begin = !seen.finished;
         if let Some(session) = &mut self.session {
             session.open = Some(tx.uid);
         }
@@ -225,7 +224,9 @@ impl Judge {
     /// Whether the ring must still recognise a transaction.
     fn remembered(&self, uid: usize) -> bool {
         let seen = &self.seen[uid];
-        let reached = seen.rank.is_none_or(|rank| self.carriers.saturating_sub(rank + 1) < self.ring);
+        let reached = seen.ended.is_none_or(|ended| {
+            self.seen.len() <= self.ring || self.seen.iter().filter(|other| other.touched > ended).count() < self.ring
+        });
         let in_flight = || {
             let mut messages = seen.accepted.iter().flatten();
             messages.any(|&(message, _)| !self.messages[message].receipted)
@@ -259,14 +260,12 @@ impl Judge {
         self.waiting.bytes += size;
         self.lanes[lane].queue.push(message);
         let seen = &mut self.seen[tx.uid];
-        let first = seen.accepted.iter().all(Option::is_none);
-        let again = seen.accepted[index].is_some_and(|(_, round)| round == seen.round);
-        if first || again {
-            self.carriers += 1;
-            seen.round += u32::from(again);
+        if seen.accepted[index].is_some_and(|(_, round)| round == seen.round) {
+            seen.round += 1;
             seen.finished = false;
             seen.committed = false;
-            seen.rank = None;
+            seen.unfinished_begin = true;
+            seen.ended = None;
         }
         seen.accepted[index] = Some((message, seen.round));
         self.wait_for(message);
@@ -286,7 +285,23 @@ impl Judge {
             session.open = None;
         }
         self.seen[tx.uid].committed = true;
+        self.end_of(tx.uid, false);
         self.finish(tx.uid);
+    }
+
+    /// A transaction is finished or broken off (`really`), or an engine may think so only now.
+    fn end_of(&mut self, uid: usize, really: bool) {
+        self.turn += 1;
+        let seen = &mut self.seen[uid];
+        if seen.accepted.iter().all(Option::is_none) {
+            return;
+        }
+        if really {
+            seen.ended = Some(self.turn);
+        }
+        if really || seen.unfinished_begin {
+            seen.touched = self.turn;
+        }
     }
 
     /// A transaction is finished when it is read to its Commit and all its messages have receipts.
@@ -298,8 +313,7 @@ impl Judge {
         }
         if messages.all(|&(message, _)| self.messages[message].receipted) {
             seen.finished = true;
-            seen.rank = Some(self.finished);
-            self.finished += 1;
+            self.end_of(uid, true);
         }
     }
 

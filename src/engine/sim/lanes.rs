@@ -225,7 +225,9 @@ impl Judge {
                 format!("a receipt is missing on lane {lane}, and it is not closed: {facts:?}")
             })?;
             let since = facts.last_answer.max(facts.last_sent);
-            let silent = !facts.outstanding.is_empty() && now >= since + PROBE_AFTER;
+            // What is overtaken needs no probe: something sent after it was answered already.
+            let unproven = facts.outstanding.iter().any(|o| o.overtaken.is_none());
+            let silent = unproven && now >= since + PROBE_AFTER;
             self.hold(Rule::Silence, !silent || facts.probe.is_some() || !self.in_session(), || {
                 format!("lane {lane} is silent and not probed: {facts:?}")
             })?;

@@ -4,5 +4,7 @@
 //! Pure: bytes in, messages out. What is borrowed points into the caller's buffer.
 
 mod messages;
+mod tuple;
 
 pub use messages::*;
+pub use tuple::Values;

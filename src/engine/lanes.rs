@@ -57,6 +57,7 @@ impl<M> Engine<M> {
         }
         state.sent += 1;
         let (key, again) = self.window.mark_sent(&mut state.order, state.sent, now)?;
+        self.sent += u64::from(!again);
         self.resent += u64::from(again);
         let slot = self.window.get(key)?;
         Some((slot.receipt, &slot.payload))

@@ -67,6 +67,7 @@ pub struct Engine<M> {
     window: Window<M>,
     lanes: Vec<Lane>,
     actions: VecDeque<Action>,
+    sent: u64,
     resent: u64,
     #[cfg(test)]
     faults: fault::Faults,
@@ -92,6 +93,7 @@ impl<M> Engine<M> {
             window: Window::new(settings.messages, settings.bytes),
             lanes: (0..settings.lanes.max(1)).map(|_| Lane::default()).collect(),
             actions: VecDeque::new(),
+            sent: 0,
             resent: 0,
             settings,
             #[cfg(test)]
@@ -175,6 +177,12 @@ impl<M> Engine<M> {
     #[must_use]
     pub fn ledger_len(&self) -> usize {
         self.ledger.len()
+    }
+
+    /// Messages sent for the first time, since the start.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// SENDs that repeated an earlier one, since the start.

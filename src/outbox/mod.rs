@@ -198,6 +198,15 @@ impl Outbox {
         })
     }
 
+    /// Whether a logical message is ours, by the bytes that begin with its NUL-terminated prefix.
+    #[must_use]
+    pub fn is_own_logical(&self, bytes: &[u8]) -> bool {
+        let prefix = self.logical_prefix.as_deref().map(str::as_bytes);
+        prefix.is_some_and(|prefix| {
+            bytes.strip_prefix(prefix).is_some_and(|rest| rest.first() == Some(&0))
+        })
+    }
+
     /// What a row is that was too long to be read: `values` are its leading ones.
     ///
     /// # Errors

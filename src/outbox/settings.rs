@@ -134,7 +134,8 @@ pub enum SettingsError {
 
 impl Settings {
     /// The tables that are outboxes.
-    pub(super) fn tables(&self) -> Vec<TableName> {
+    #[must_use]
+    pub fn tables(&self) -> Vec<TableName> {
         let own = |schema: &str, name: &str| {
             vec![TableName { schema: schema.to_owned(), name: name.to_owned() }]
         };

@@ -137,6 +137,16 @@ pub async fn ensure(
     Ok(unlocked?)
 }
 
+/// Whether what is there fits; changes nothing.
+///
+/// # Errors
+/// [`SetupError`].
+pub async fn check(store: &Store, settings: &SetupSettings) -> Result<(), SetupError> {
+    let findings = inspect(store, settings).await?;
+    let (_, misfits) = judge(&findings, settings);
+    if misfits.is_empty() { Ok(()) } else { Err(SetupError::Unfit(misfits)) }
+}
+
 /// [`ensure`], while no other walpost does the same in this database.
 async fn ensure_locked(
     store: &Store,

@@ -49,7 +49,7 @@ pub async fn dry_run(
             return Err(error.into());
         }
         Err(error) => {
-            let (user, database) = connect.user_and_database()?;
+            let (user, database) = connect.user_and_database();
             let name = if user == "postgres" { "walpost".to_owned() } else { user };
             Contents {
                 settings,

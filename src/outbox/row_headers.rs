@@ -18,6 +18,8 @@ pub(super) const MAX: usize = 1_024;
 pub(super) struct RowHeaders {
     text: String,
     entries: Vec<Entry>,
+    /// Members of the object, whatever became of them.
+    members: usize,
     dropped: usize,
 }
 
@@ -32,6 +34,7 @@ impl RowHeaders {
     pub(super) fn clear(&mut self) {
         self.text.clear();
         self.entries.clear();
+        self.members = 0;
         self.dropped = 0;
     }
 
@@ -88,6 +91,10 @@ impl RowHeaders {
     /// Takes in one member of the object, whose name begins at `start` of the text and was not
     /// yet looked at.
     fn member(&mut self, start: usize, raw: &str) -> Result<(), Problem> {
+        self.members += 1;
+        if self.members > MAX {
+            return Err(Problem::Unfit(UnfitReason::TooManyHeaders { max: MAX }));
+        }
         let name = start..self.text.len();
         let known = &self.text[name.clone()];
         if is_forbidden(known) {
@@ -120,9 +127,6 @@ impl RowHeaders {
         }
         match repeated {
             Some(index) => self.entries[index].value = value,
-            None if self.entries.len() == MAX => {
-                return Err(Problem::Unfit(UnfitReason::TooManyHeaders { max: MAX }));
-            }
             None => self.entries.push(Entry { name, value }),
         }
         Ok(())

@@ -43,7 +43,8 @@ impl TimeText {
                 *digit = b'0' + (micros % 10) as u8;
                 micros /= 10;
             }
-            self.text.extend(digits.map(char::from));
+            // Digits are UTF-8.
+            self.text.push_str(std::str::from_utf8(&digits).unwrap_or_default());
         }
         self.text.push_str("+00:00");
     }

@@ -47,8 +47,8 @@ fn row_over_settings_over_style_over_broker() {
             ("x", "of outbox.headers "),
             ("z", "broker"),
             ("y", "row"),
-            ("n", "7"),
             ("persistent", "false"),
+            ("n", "7"),
         ]
     );
     assert_eq!(dropped, Dropped(0));

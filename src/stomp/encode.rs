@@ -6,7 +6,7 @@
 use bytes::BytesMut;
 
 use super::Version;
-use super::escape::{CONNECT_VALUE, Table};
+use super::escape::Table;
 use super::printable::printable;
 
 /// The NUL behind the body that ends a frame.
@@ -71,6 +71,8 @@ pub(super) struct Connect<'a> {
     pub(super) passcode: Option<&'a str>,
     /// Milliseconds: what the client can send, and what it would like to hear.
     pub(super) heart_beat: (u64, u64),
+    /// Escape the texts against the specification.
+    pub(super) escaped: bool,
 }
 
 /// Writes SEND, its headers and the blank line. The caller appends the body and [`END`].
@@ -162,8 +164,9 @@ pub fn disconnect(
     bodiless(out, version, "DISCONNECT", None, receipt)
 }
 
-/// Writes a whole CONNECT frame. Nothing is escaped in it, whatever the version (chapter "Value
-/// Encoding"), so a line end in a passcode would be a header of its own: an error instead.
+/// Writes a whole CONNECT frame. By the specification nothing is escaped in it, whatever the
+/// version (chapter "Value Encoding"), so a line end in a passcode would be a header of its own: an
+/// error instead.
 pub(super) fn connect(out: &mut BytesMut, connect: &Connect<'_>) -> Result<(), EncodeError> {
     whole(out, |out| {
         out.extend_from_slice(b"CONNECT\naccept-version:");
@@ -181,7 +184,9 @@ pub(super) fn connect(out: &mut BytesMut, connect: &Connect<'_>) -> Result<(), E
             out.extend_from_slice(b"\n");
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b":");
-            CONNECT_VALUE.write(out, text).map_err(|byte| bad_value(name, byte))?;
+            Table::connect_values(connect.escaped)
+                .write(out, text)
+                .map_err(|byte| bad_value(name, byte))?;
         }
         let (send, expect) = connect.heart_beat;
         out.extend_from_slice(b"\nheart-beat:");

@@ -8,6 +8,9 @@
 //! | 1.2 | `\` LF `:` CR | NUL |
 //! | CONNECT, CONNECTED of any version | nothing | NUL, LF, CR; a colon in a name |
 //!
+//! RabbitMQ undoes escapes in CONNECT all the same; see
+//! [`SessionSettings::escape_connect`](super::session::SessionSettings::escape_connect).
+//!
 //! In 1.0 and 1.1 a line ends in LF alone, so a CR is a character like any other there.
 
 use std::borrow::Cow;
@@ -29,9 +32,7 @@ static V1_0_VALUE: Table = Table::new(&[(0, FORBIDDEN), (b'\n', FORBIDDEN)]);
 static V1_1: Table = Table::new(&[(0, FORBIDDEN), (b'\n', b'n'), (b':', b'c'), (b'\\', b'\\')]);
 static V1_2: Table =
     Table::new(&[(0, FORBIDDEN), (b'\n', b'n'), (b':', b'c'), (b'\\', b'\\'), (b'\r', b'r')]);
-/// Values of a CONNECT frame.
-pub(super) static CONNECT_VALUE: Table =
-    Table::new(&[(0, FORBIDDEN), (b'\n', FORBIDDEN), (b'\r', FORBIDDEN)]);
+static CONNECT_VALUE: Table = Table::new(&[(0, FORBIDDEN), (b'\n', FORBIDDEN), (b'\r', FORBIDDEN)]);
 
 impl Table {
     const fn new(special: &[(u8, u8)]) -> Table {
@@ -60,6 +61,12 @@ impl Table {
             Version::V1_1 => &V1_1,
             Version::V1_2 => &V1_2,
         }
+    }
+
+    /// The table for values of a CONNECT frame: as the specification has it, or escaped as in 1.2,
+    /// which is what RabbitMQ reads.
+    pub(super) fn connect_values(escaped: bool) -> &'static Table {
+        if escaped { &V1_2 } else { &CONNECT_VALUE }
     }
 
     fn class(&self, byte: u8) -> u8 {

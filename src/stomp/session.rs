@@ -32,6 +32,11 @@ pub struct SessionSettings {
     pub login: Option<String>,
     /// Its password.
     pub passcode: Option<Secret>,
+    /// Escape host, login and passcode in CONNECT as 1.2 escapes other headers. The specification
+    /// forbids it, but RabbitMQ (seen with 3.10.8) undoes escapes there: sent as it is, a backslash
+    /// makes it close the connection without a word, or read another passcode. So: true for
+    /// RabbitMQ; for others false. It matters only where [`SessionSettings::has_escapes`].
+    pub escape_connect: bool,
     /// How often we can let the broker hear something; zero: not at all.
     pub heartbeat_send: Duration,
     /// How often we want to hear something; zero: no matter.
@@ -92,13 +97,13 @@ pub struct Connected {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
     /// The broker sent what is not STOMP, or too much of it.
-    #[error("the broker sent {0}")]
+    #[error("cannot read what the broker sent: {0}")]
     Decode(#[from] DecodeError),
     /// Host, login or passcode has a character that CONNECT cannot carry.
     #[error("cannot log in: {0}")]
     Settings(#[from] EncodeError),
     /// Nothing was heard for three times the agreed interval.
-    #[error("the broker has been silent for {silent_for:?} (allowed: {allowed:?})")]
+    #[error("the broker has been silent for {silent_for:.1?} (allowed: {allowed:.1?})")]
     PeerSilent {
         /// How long it has been silent.
         silent_for: Duration,
@@ -125,6 +130,18 @@ pub enum SessionError {
         /// What is wrong with it.
         why: &'static str,
     },
+}
+
+impl SessionSettings {
+    /// Whether host, login or passcode has a backslash, so that brokers read CONNECT differently.
+    /// Where the kind of broker is not known, one attempt each way tells.
+    #[must_use]
+    pub fn has_escapes(&self) -> bool {
+        let passcode = self.passcode.as_ref().map_or("", Secret::expose);
+        [&self.host, self.login.as_deref().unwrap_or_default(), passcode]
+            .iter()
+            .any(|text| text.contains('\\'))
+    }
 }
 
 impl Session {
@@ -155,6 +172,7 @@ impl Session {
                 login: settings.login.as_deref(),
                 passcode: settings.passcode.as_ref().map(Secret::expose),
                 heart_beat: offered(settings),
+                escaped: settings.escape_connect,
             },
         )?;
         self.state = State::Connecting;

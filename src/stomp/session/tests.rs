@@ -7,6 +7,7 @@ fn settings() -> SessionSettings {
         host: "/".to_owned(),
         login: Some("relay".to_owned()),
         passcode: Some(Secret::new("hush-hush".to_owned())),
+        escape_connect: false,
         heartbeat_send: 10 * SECOND,
         heartbeat_expect: 10 * SECOND,
         limits: Limits::default(),
@@ -65,6 +66,22 @@ fn connect_says_what_it_should() {
     Session::new(odd, Duration::ZERO).connect(&mut out).unwrap();
     let expected = "CONNECT\naccept-version:1.0,1.1,1.2\nhost:a:b\npasscode:c\\d:e\n\
                     heart-beat:0,10000\n\n\0";
+    assert_eq!(out, expected.as_bytes());
+}
+
+#[test]
+fn rabbitmq_wants_escapes_in_connect() {
+    let mut out = BytesMut::new();
+    let windows = SessionSettings {
+        login: Some("DOMAIN\\relay".to_owned()),
+        passcode: Some(Secret::new("hush:\n".to_owned())),
+        escape_connect: true,
+        ..settings()
+    };
+    assert!(windows.has_escapes() && !settings().has_escapes());
+    Session::new(windows, Duration::ZERO).connect(&mut out).unwrap();
+    let expected = "CONNECT\naccept-version:1.0,1.1,1.2\nhost:/\nlogin:DOMAIN\\\\relay\n\
+                    passcode:hush\\c\\n\nheart-beat:10000,10000\n\n\0";
     assert_eq!(out, expected.as_bytes());
 }
 
@@ -201,7 +218,7 @@ fn what_may_not_come() {
         ),
         (
             "HTTP/1.1 400 Bad Request\r\n",
-            "the broker sent 'HTTP/1.1 400 Bad Request' is no STOMP command; does this port speak \
+            "cannot read what the broker sent: 'HTTP/1.1 400 Bad Request' is no STOMP command; does this port speak \
              STOMP, with the right TLS setting?",
         ),
     ] {
@@ -264,7 +281,7 @@ fn a_silent_peer_is_dead_after_three_intervals() {
     assert_eq!(session.deadline(), Some(101 * SECOND));
     let error = session.tick(102 * SECOND, &mut out).unwrap_err();
     assert_eq!(error, SessionError::PeerSilent { silent_for: 31 * SECOND, allowed: 30 * SECOND });
-    assert_eq!(error.to_string(), "the broker has been silent for 31s (allowed: 30s)");
+    assert_eq!(error.to_string(), "the broker has been silent for 31.0s (allowed: 30.0s)");
     assert!(out.is_empty());
 }
 

@@ -70,14 +70,16 @@ pub struct Rejections {
 /// `walpost_rows_skipped_total`: changes in the stream that were no message.
 #[derive(Debug)]
 pub struct Skipped {
-    /// `reason="relation"`: of a table that is no outbox.
-    pub relation: IntCounter,
+    /// `reason="other_table"`: of a table that is no outbox.
+    pub other_table: IntCounter,
     /// `reason="operation"`: no insert but an update, delete or truncate.
     pub operation: IntCounter,
     /// `reason="status"`: a row of layout `django` that is not scheduled.
     pub status: IntCounter,
-    /// `reason="logical"`: a logical message that is not transactional or of another prefix.
-    pub logical: IntCounter,
+    /// `reason="other_prefix"`: a logical message with a prefix that is not ours.
+    pub other_prefix: IntCounter,
+    /// `reason="non_transactional"`: a logical message outside of any transaction.
+    pub non_transactional: IntCounter,
     /// `reason="known"`: came again after a reconnect and was recognised.
     pub known: IntCounter,
 }
@@ -150,14 +152,15 @@ impl Metrics {
     #[must_use]
     pub fn counters(&self) -> Counters {
         let Rejections { error, closed, missing } = &self.rejections;
-        let Skipped { relation, operation, status, logical, known } = &self.skipped;
+        let Skipped { other_table, operation, status, other_prefix, non_transactional, known } =
+            &self.skipped;
         let sum = |counters: &[&IntCounter]| counters.iter().map(|counter| counter.get()).sum();
         Counters {
             sent: self.sent.get(),
             resent: self.resent.get(),
             receipts: self.receipts.get(),
             rejections: sum(&[error, closed, missing]),
-            skipped: sum(&[relation, operation, status, logical, known]),
+            skipped: sum(&[other_table, operation, status, other_prefix, non_transactional, known]),
         }
     }
 
@@ -281,10 +284,11 @@ impl Skipped {
         let counters = new.counters("walpost_rows_skipped_total", help, "reason");
         let reason = |reason| counters.with_label_values(&[reason]);
         Skipped {
-            relation: reason("relation"),
+            other_table: reason("other_table"),
             operation: reason("operation"),
             status: reason("status"),
-            logical: reason("logical"),
+            other_prefix: reason("other_prefix"),
+            non_transactional: reason("non_transactional"),
             known: reason("known"),
         }
     }

@@ -158,7 +158,7 @@ fn every_metric_has_its_name_help_and_value() {
     metrics.sent.inc_by(9);
     metrics.resent.inc();
     metrics.rejections.missing.inc();
-    metrics.skipped.relation.inc_by(2);
+    metrics.skipped.other_table.inc_by(2);
     metrics.connects.broker.inc();
     metrics.receipted(Duration::from_millis(3), Duration::from_millis(2));
     let text = telemetry.scrape();
@@ -177,7 +177,7 @@ fn every_metric_has_its_name_help_and_value() {
         "walpost_receipts_total 1",
         "walpost_rejections_total{reason=\"missing\"} 1",
         "walpost_rejections_total{reason=\"error\"} 0",
-        "walpost_rows_skipped_total{reason=\"relation\"} 2",
+        "walpost_rows_skipped_total{reason=\"other_table\"} 2",
         "walpost_publish_seconds_bucket{le=\"0.005\"} 1",
         "walpost_publish_seconds_bucket{le=\"0.0025\"} 0",
         "walpost_receipt_seconds_sum 0.002",

@@ -135,43 +135,33 @@ impl Parser {
             return Ok(None);
         };
         let command = trimmed(&bytes[..line]);
-        let (mut at, mut length, mut receipt) = (line + 1, None, None);
-        loop {
-            let Some(line) = memchr(b'\n', &bytes[at..]) else {
-                return Ok(None);
-            };
+        let head = line + 1;
+        let (mut at, mut length, mut receipt) = (head, None, None);
+        let head = loop {
+            let Some(line) = memchr(b'\n', &bytes[at..]) else { return Ok(None) };
             let header = trimmed(&bytes[at..at + line]);
-            at += line + 1;
             if header.is_empty() {
-                break;
+                let headers = &bytes[head..at];
+                at += line + 1;
+                break headers;
             } else if let Some(value) = header.strip_prefix(b"receipt:") {
                 receipt = receipt.or(Some(value));
             } else if let Some(value) = header.strip_prefix(b"content-length:") {
                 length = length.or(Some(number(value)?));
             }
-        }
-        let Some(length) = length.or_else(|| memchr(0, &bytes[at..])) else {
-            return Ok(None);
+            at += line + 1;
         };
+        let Some(length) = length.or_else(|| memchr(0, &bytes[at..])) else { return Ok(None) };
         let end = at + length;
         match bytes.get(end) {
             None => Ok(None),
             Some(0) => {
                 self.start += end + 1;
-                Ok(Some(Raw {
-                    command,
-                    receipt,
-                    head: &bytes[command_end(bytes)..at],
-                    body: &bytes[at..end],
-                }))
+                Ok(Some(Raw { command, receipt, head, body: &bytes[at..end] }))
             }
             Some(byte) => Err(format!("the body is followed by {byte:#04x}, not by NUL")),
         }
     }
-}
-
-fn command_end(bytes: &[u8]) -> usize {
-    memchr(b'\n', bytes).map_or(0, |at| at + 1)
 }
 
 fn trimmed(line: &[u8]) -> &[u8] {

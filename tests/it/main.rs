@@ -1,4 +1,11 @@
 //! The integration tests: one binary, so that the servers are shared.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
+mod architecture;
 mod smoke;

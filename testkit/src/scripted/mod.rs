@@ -3,6 +3,7 @@
 mod connection;
 mod reply;
 
+use std::collections::HashMap;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -271,7 +272,7 @@ impl ScriptedBroker {
 
     /// Closes all connections, without a word.
     pub fn drop_connections(&self) {
-        for stream in self.shared.lock().streams.drain(..) {
+        for (_, stream) in self.shared.lock().streams.drain() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -290,7 +291,7 @@ impl Drop for ScriptedBroker {
 struct State {
     received: Vec<Received>,
     complaints: Vec<String>,
-    streams: Vec<TcpStream>,
+    streams: HashMap<usize, TcpStream>,
     connections: usize,
 }
 
@@ -355,18 +356,22 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         let number = {
             let mut state = shared.lock();
-            if let Ok(copy) = stream.try_clone() {
-                state.streams.push(copy);
-            }
+            let number = state.connections;
             state.connections += 1;
-            state.connections - 1
+            if let Ok(copy) = stream.try_clone() {
+                state.streams.insert(number, copy);
+            }
+            number
         };
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
-            if let Err(complaint) = connection::serve(stream, number, &shared) {
-                shared.lock().complaints.push(complaint);
-                shared.changed.notify_all();
+            let end = connection::serve(stream, number, &shared);
+            let mut state = shared.lock();
+            // The copy would keep the connection open.
+            if let Some(stream) = state.streams.remove(&number) {
+                let _ = stream.shutdown(Shutdown::Both);
             }
+            state.complaints.extend(end.err());
         });
     }
 }

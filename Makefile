@@ -1,0 +1,41 @@
+# `make help` tells what there is. Every target installs what it needs first (scripts/install.sh).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+# Two tests at a time on two cores: more only make servers' starts time out.
+TEST_THREADS ?= 2
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+.PHONY: help install build lint test demo bench clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+install: ## the packages that tests, demo and benchmarks need (as root or with sudo)
+	@scripts/install.sh
+
+build: ## the release binary: target/release/walpost
+	$(CARGO) build --release --bin walpost
+
+lint: ## formatting, clippy, documentation and shell scripts, warnings as errors
+	@scripts/install.sh lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --quiet
+	@scripts/shellcheck.sh
+
+test: install ## the whole suite, on private servers
+	$(CARGO) build --release --bin walpost
+	WALPOST_BIN_RELEASE="$(TARGET)/release/walpost" \
+		$(CARGO) test --workspace -- --test-threads $(TEST_THREADS)
+
+demo: install ## rows committed in PostgreSQL arrive in RabbitMQ, before your eyes, for a minute
+	@$(CARGO) build --quiet --release --workspace --bin walpost --bin demo
+	@$(TARGET)/release/demo
+
+bench: install ## the benchmarks, as ratios beside absolute figures
+	@$(CARGO) build --quiet --release --workspace --bins
+	@$(CARGO) bench --quiet
+
+clean: ## what was built
+	$(CARGO) clean

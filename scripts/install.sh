@@ -1,0 +1,71 @@
+#!/bin/bash
+# Installs what the tests, the demo and the benchmarks need on Debian: PostgreSQL, RabbitMQ, and a Python with stomp.py.
+# Quick when all is there. None of the packages' services is started or left enabled to start now.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=target/venv
+stomp_py='stomp.py==9.0.0'
+
+missing=()
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing+=(postgresql)
+[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
+command -v psql >/dev/null || missing+=(postgresql-client)
+command -v setsid >/dev/null || missing+=(util-linux)
+[ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
+if [ ! -x "$venv/bin/python" ]; then
+    # A Python without the means to make a virtual environment is of no use here, so Debian's own is asked.
+    /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+fi
+# A linker and C compiler for crates that need one.
+command -v cc >/dev/null || missing+=(build-essential)
+# Wanted by `make lint`, which does without where it is not to be had.
+if [ "${1:-}" = lint ]; then
+    command -v shellcheck >/dev/null || missing+=(shellcheck)
+fi
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        sudo -n "$@"
+    fi
+}
+
+install_packages() {
+    if ! command -v apt-get >/dev/null; then
+        echo "not a Debian system: install PostgreSQL, RabbitMQ and python3-venv by hand, then run this again" >&2
+        exit 1
+    fi
+    if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
+        echo "packages are missing; run this, then make again:" >&2
+        echo "    sudo apt-get install -y ${missing[*]}" >&2
+        exit 1
+    fi
+    # Answers "no" to the packages' wish to start their services, unless the machine has such an answer already.
+    local policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+        # shellcheck disable=SC2064  # the path is known now
+        trap "as_root rm -f $policy" EXIT
+    fi
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0)
+    echo "installing ${missing[*]}"
+    as_root "${apt[@]}" install --no-install-recommends "${missing[@]}" >/dev/null 2>&1 || {
+        as_root "${apt[@]}" update >/dev/null
+        as_root "${apt[@]}" install --no-install-recommends "${missing[@]}" >/dev/null
+    }
+}
+
+if [ "${#missing[@]}" -gt 0 ]; then
+    install_packages </dev/null
+fi
+
+if ! "$venv/bin/python" -c 'import stomp' 2>/dev/null; then
+    echo "installing $stomp_py into $venv"
+    rm -rf "$venv"
+    mkdir -p target
+    /usr/bin/python3 -m venv "$venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$stomp_py" </dev/null
+fi

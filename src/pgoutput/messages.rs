@@ -33,7 +33,7 @@ pub enum Message<'a> {
 pub struct Begin {
     /// The LSN of the transaction's commit record.
     pub commit_lsn: Lsn,
-    /// When it was committed.
+    /// When it was committed; for a transaction replayed from another node, when it was there.
     pub commit_time: PgTime,
     /// The transaction id (32 bits, without epoch).
     pub xid: u32,
@@ -152,7 +152,7 @@ pub struct Truncate {
 pub struct Logical<'a> {
     /// Whether it belongs to the surrounding transaction.
     pub transactional: bool,
-    /// Where it was written.
+    /// The end of its WAL record: the row written next can have the same LSN.
     pub lsn: Lsn,
     /// Its prefix.
     pub prefix: &'a str,

@@ -7,7 +7,9 @@ use crate::lsn::{Lsn, PgTime};
 pub enum ReplicationMessage<'a> {
     /// `w`: a piece of the stream.
     XLogData {
-        /// The position of what it carries; of a row, the start of its WAL record.
+        /// The position of what it carries; of a row, the start of its WAL record. The walsender puts
+        /// `0/0` here for what is not the last message of its change: Relation, Type, and a Begin
+        /// that an Origin follows.
         start: Lsn,
         /// The end of WAL as the server says; with pgoutput it is `start` again. Not a position to
         /// confirm.

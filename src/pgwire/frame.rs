@@ -2,8 +2,7 @@
 
 use bytes::{Buf, BytesMut};
 
-/// Room for one read, and the size of the buffer as long as no message needs more. Larger ones
-/// were not faster; a socket seldom holds more at a time.
+/// The size of the buffer as long as no message needs more.
 const READ: usize = 128 * 1024;
 
 /// A read is offered at least this much room, so that a small rest at the end of the buffer does not

@@ -425,9 +425,9 @@ impl Driver {
                     self.judge.probe(lane, self.now)?;
                     self.broker.write_probe(lane);
                 }
-                Action::Close { lane, .. } => {
+                Action::Close { lane, why } => {
                     self.tally.closes += 1;
-                    self.judge.close(lane, self.now)?;
+                    self.judge.close(lane, why, self.now)?;
                     self.lose_lane(lane, LaneDown::Lost)?;
                 }
                 Action::Halt(halt) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::{Halt, LaneDown, Receipt, Receipted};
+use crate::engine::{CloseReason, Halt, LaneDown, Receipt, Receipted};
 
 use super::judge::{Judge, Message, Rule, Verdict};
 use super::postgres::Postgres;
@@ -29,8 +29,11 @@ pub(super) struct LaneFacts {
     turn: u64,
     last_sent: Duration,
     last_answer: Duration,
-    /// Refusals since the last connect failure: the words, and the messages they may concern.
-    refusals: Vec<(String, Vec<usize>)>,
+    /// When a probe was last answered.
+    released: Duration,
+    /// Refusals since the last connect failure: the broker's words (none: a receipt was missing,
+    /// rule 7), and the messages they may concern.
+    refusals: Vec<(Option<String>, Vec<usize>)>,
 }
 
 impl LaneFacts {
@@ -42,11 +45,18 @@ impl LaneFacts {
         }
     }
 
-    /// Whether a receipt is missing; or, without heart-beats, the answer to a probe.
-    fn missing(&self, now: Duration, heartbeats: bool) -> bool {
+    /// Whether the broker is holding the lane: a probe is unanswered, and yet heart-beats come.
+    fn held(&self, heartbeats: bool) -> bool {
+        heartbeats && self.probe.is_some()
+    }
+
+    /// Whether the lane must be closed: a receipt is missing, and the broker was not holding us
+    /// meanwhile; or, without heart-beats, the answer to a probe is.
+    fn must_close(&self, now: Duration, heartbeats: bool) -> bool {
         let due = |at: Duration| now >= at + RECEIPT_TIMEOUT;
         let dead = !heartbeats && self.probe.is_some_and(|(_, asked)| due(asked));
-        dead || self.outstanding.iter().any(|o| o.overtaken.is_some_and(due))
+        let missing = |o: &Outstanding| o.overtaken.is_some_and(|at| due(at.max(self.released)));
+        dead || (!self.held(heartbeats) && self.outstanding.iter().any(missing))
     }
 }
 
@@ -72,7 +82,7 @@ impl Judge {
                 if let Some(Receipt(number)) = receipt {
                     suspects.retain(|&message| self.messages[message].number == Some(number));
                 }
-                facts.refusals.push((words.to_owned(), suspects));
+                facts.refusals.push((Some(words.to_owned()), suspects));
             }
         }
     }
@@ -200,6 +210,7 @@ impl Judge {
         let facts = &mut self.lanes[lane];
         if let Some((turn, _)) = facts.probe.take() {
             facts.answered(turn, now);
+            facts.released = now;
         }
     }
 
@@ -211,17 +222,34 @@ impl Judge {
     }
 
     /// The engine asks for a lane to be closed.
-    pub(super) fn close(&self, lane: usize, now: Duration) -> Verdict {
+    pub(super) fn close(&mut self, lane: usize, why: CloseReason, now: Duration) -> Verdict {
         let facts = &self.lanes[lane];
-        self.hold(Rule::Silence, facts.up && facts.missing(now, self.heartbeats), || {
-            format!("lane {lane} is closed, but nothing is missing: {facts:?}")
-        })
+        let due = |at: Duration| now >= at + RECEIPT_TIMEOUT;
+        let missing = |number: u64| {
+            let is = |o: &&Outstanding| self.messages[o.message].number == Some(number);
+            let found = facts.outstanding.iter().find(is);
+            found.filter(|o| o.overtaken.is_some_and(due)).map(|o| o.message)
+        };
+        let (right, suspect) = match why {
+            CloseReason::Missing(Receipt(number)) => {
+                let message = missing(number).filter(|_| !facts.held(self.heartbeats));
+                (message.is_some(), message)
+            }
+            CloseReason::Silent => {
+                (!self.heartbeats && facts.probe.is_some_and(|(_, asked)| due(asked)), None)
+            }
+        };
+        self.hold(Rule::Silence, facts.up && right, || {
+            format!("lane {lane} is closed for {why:?}, which is not so: {facts:?}")
+        })?;
+        self.lanes[lane].refusals.extend(suspect.map(|message| (None, vec![message])));
+        Ok(())
     }
 
     /// Time has passed: what is due must have been asked for.
     pub(super) fn silence(&self, now: Duration) -> Verdict {
         for (lane, facts) in self.lanes.iter().enumerate().filter(|(_, facts)| facts.up) {
-            self.hold(Rule::Silence, !facts.missing(now, self.heartbeats), || {
+            self.hold(Rule::Silence, !facts.must_close(now, self.heartbeats), || {
                 format!("a receipt is missing on lane {lane}, and it is not closed: {facts:?}")
             })?;
             let since = facts.last_answer.max(facts.last_sent);
@@ -238,10 +266,12 @@ impl Judge {
     /// The engine halts: this message was refused so often in a row, with these words.
     pub(super) fn halt(&self, halt: &Halt) -> Verdict {
         let concerned = |message: &usize| self.messages[*message].number == Some(halt.receipt.0);
+        let missing = |said: &Option<String>| said.is_none() && halt.words.starts_with("no receipt");
         let enough = self.lanes.iter().any(|lane| {
             let its = lane.refusals.iter().filter(|(_, suspects)| suspects.iter().any(concerned));
             let words: Vec<_> = its.map(|(words, _)| words).collect();
-            words.windows(usize::from(SAME_REFUSALS)).any(|row| row.iter().all(|said| **said == halt.words))
+            let same = |said: &&Option<String>| missing(said) || said.as_ref() == Some(&halt.words);
+            words.windows(usize::from(SAME_REFUSALS)).any(|row| row.iter().all(same))
         });
         self.hold(Rule::Halt, enough, || format!("{halt:?} after too few refusals: {:?}", self.lanes))
     }

@@ -149,7 +149,7 @@ impl Postgres {
         let many = if rng.u8(..100) < schedule.large {
             schedule.messages * 2 + rng.usize(..4)
         } else {
-            rng.usize(0..=3)
+            rng.usize(0..=4)
         };
         self.insert_changes(rng, schedule, at, many);
         match rng.u8(..10) {

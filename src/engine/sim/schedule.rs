@@ -108,7 +108,7 @@ impl Shape {
             Shape::Quiet => &[(Step::WaitLong, 1)],
             Shape::Source => &[(Step::LoseSource, 5), (Step::Restart, 1), (Step::Crash, 2)],
             Shape::Lanes => &[(Step::LoseLane, 6), (Step::Unreachable, 2), (Step::Garbage, 2), (Step::LoseSource, 1)],
-            Shape::Silence => &[(Step::Freeze, 3), (Step::WaitLong, 6), (Step::LoseLane, 1), (Step::Garbage, 1)],
+            Shape::Silence => &[(Step::Freeze, 2), (Step::WaitLong, 12), (Step::LoseLane, 1), (Step::Garbage, 1)],
             Shape::Failover => &[(Step::Failover, 4), (Step::LoseSource, 2), (Step::LoseLane, 1)],
             Shape::Kill => &[(Step::Kill, 3), (Step::Crash, 1), (Step::LoseLane, 1)],
             Shape::Refusal => &[(Step::LoseLane, 1), (Step::Unreachable, 1), (Step::LoseSource, 1)],
@@ -164,14 +164,16 @@ impl Schedule {
     /// Draws a schedule.
     pub(super) fn draw(rng: &mut Rng) -> Self {
         let shape = SHAPES[rng.usize(..SHAPES.len())];
-        let weights: Vec<_> = USUAL.iter().chain(shape.faults()).copied().collect();
+        // Each side is slow, or fast, in its own way.
+        let usual = USUAL.map(|(step, weight)| (step, (weight * rng.u32(1..=8)).div_ceil(4)));
+        let weights: Vec<_> = usual.iter().chain(shape.faults()).copied().collect();
         let total = weights.iter().map(|(_, weight)| weight).sum();
         let silent = matches!(shape, Shape::Silence | Shape::Storm);
         let refusing = matches!(shape, Shape::Refusal) || (shape == Shape::Storm && rng.u8(..4) == 0);
         let messages = if rng.bool() { rng.usize(1..=4) } else { rng.usize(4..=16) };
         Schedule {
             shape,
-            steps: rng.usize(40..=240),
+            steps: rng.usize(60..=400),
             lanes: rng.usize(1..=3),
             messages,
             bytes: if rng.bool() { 100_000 } else { rng.usize(50..=400) },
@@ -180,7 +182,7 @@ impl Schedule {
             room: rng.usize(1..=4),
             in_order: rng.bool(),
             heartbeats: rng.u8(..4) > 0,
-            swallowed: if silent { rng.u8(0..=8) } else { 0 },
+            swallowed: if silent { rng.u8(0..=15) } else { 0 },
             refused: if refusing { rng.u8(1..=6) } else { 0 },
             large: if rng.u8(..3) == 0 { 10 } else { 0 },
             xids: if rng.u8(..3) == 0 { rng.u32(2..=6) } else { u32::MAX },

@@ -71,7 +71,7 @@ impl fmt::Display for Event<'_> {
                 for (at, blocker) in blockers.iter().enumerate() {
                     write!(f, "{}{blocker}", if at == 0 { "" } else { ", " })?;
                 }
-                Ok(())
+                f.write_str("; commit them, roll them back, or end them with pg_terminate_backend(pid)")
             }
         }
     }

@@ -71,7 +71,9 @@ impl fmt::Display for Event<'_> {
                 for (at, blocker) in blockers.iter().enumerate() {
                     write!(f, "{}{blocker}", if at == 0 { "" } else { ", " })?;
                 }
-                f.write_str("; commit them, roll them back, or end them with pg_terminate_backend(pid)")
+                f.write_str(
+                    "; commit them, roll them back, or end them with pg_terminate_backend(pid)",
+                )
             }
         }
     }

@@ -144,8 +144,11 @@ fn judge_publication(
 ) -> PublicationStep {
     let name = &settings.publication;
     if !state.insert {
-        let others =
-            [(state.update, "update, "), (state.delete, "delete, "), (state.truncate, "truncate, ")];
+        let others = [
+            (state.update, "update, "),
+            (state.delete, "delete, "),
+            (state.truncate, "truncate, "),
+        ];
         let kept = others.iter().filter(|(on, _)| *on).map(|(_, operation)| *operation).collect();
         misfits.push(Misfit::NoInserts(name.clone(), kept));
     }

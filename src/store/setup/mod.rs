@@ -125,7 +125,7 @@ impl SetupError {
 pub async fn ensure(
     store: &Store,
     settings: &SetupSettings,
-    on_event: &mut dyn FnMut(Event<'_>),
+    on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), SetupError> {
     // A lock of the session, not of a transaction: the slot would wait for our own transaction.
     let lock = format!("SELECT pg_advisory_lock({})", schema::LOCK);
@@ -143,7 +143,7 @@ pub async fn ensure(
 async fn ensure_locked(
     store: &Store,
     settings: &SetupSettings,
-    on_event: &mut dyn FnMut(Event<'_>),
+    on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), SetupError> {
     let findings = inspect(store, settings).await?;
     let (plan, misfits) = judge(&findings, settings);
@@ -171,7 +171,7 @@ async fn apply_schema(
     settings: &SetupSettings,
     plan: &Plan,
     found: SchemaState,
-    on_event: &mut dyn FnMut(Event<'_>),
+    on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), SetupError> {
     if let Some(version) = plan.upgrade_from {
         store.upgrade_schema(version).await.map_err(SetupError::from_statement)?;
@@ -199,7 +199,7 @@ async fn apply_publication(
     store: &Store,
     settings: &SetupSettings,
     plan: &Plan,
-    on_event: &mut dyn FnMut(Event<'_>),
+    on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), SetupError> {
     let name = &settings.publication;
     let what = format!("publication {}", one_line(name));
@@ -226,7 +226,7 @@ async fn apply_slot(
     store: &Store,
     settings: &SetupSettings,
     plan: &Plan,
-    on_event: &mut dyn FnMut(Event<'_>),
+    on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), SetupError> {
     let Some(slot) = &settings.slot else {
         return Ok(());

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -86,6 +87,15 @@ pub struct Store {
     version: u32,
     backend_pid: i32,
     ended: watch::Receiver<Option<ConnectionEnd>>,
+    task: AbortHandle,
+}
+
+/// The client alone would wait for the answer to a statement that was given up, for as long as the
+/// statement takes.
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Store {
@@ -127,7 +137,7 @@ impl Store {
         })?;
 
         let (tell, ended) = watch::channel(None);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let end = match connection.await {
                 Ok(()) => ConnectionEnd { class: Class::Retry, reason: "closed".to_owned() },
                 Err(error) => {
@@ -139,8 +149,9 @@ impl Store {
             let _ = tell.send(Some(end));
         });
 
-        let mut store =
-            Store { client, settings: settings.clone(), version: 0, backend_pid: 0, ended };
+        let settings = settings.clone();
+        let task = task.abort_handle();
+        let mut store = Store { client, settings, version: 0, backend_pid: 0, ended, task };
         store.introduce().await?;
         Ok(store)
     }

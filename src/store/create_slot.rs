@@ -32,7 +32,7 @@ impl Store {
         &self,
         name: &str,
         failover: bool,
-        on_wait: &mut dyn FnMut(&[Blocker]),
+        on_wait: &mut impl FnMut(&[Blocker]),
     ) -> Result<Lsn, StoreError> {
         if failover && self.version() < 170_000 {
             return Err(StoreError::NoFailoverSlots);

@@ -1,5 +1,6 @@
 //! What is there and does not fit, each with its remedy.
 
+use crate::lsn::Lsn;
 use crate::store::name::{TableName, ident, literal, one_line};
 
 /// Something that only an operator can put right. The text says what is wrong and how to mend it.
@@ -25,8 +26,8 @@ pub enum Misfit {
     NoFreeWalsender(u64),
     /// An outbox table is missing.
     #[error(
-        "table {f0} does not exist in database {}: create it (the application's migrations), or mend \
-         outbox.tables or postgres.url", one_line(.1), f0 = .0
+        "table {table} does not exist in database {}: create it (the application's migrations), or mend \
+         outbox.tables or postgres.url", one_line(.1), table = .0
     )]
     TableMissing(TableName, String),
     /// It is a view, a foreign table or the like.
@@ -34,8 +35,8 @@ pub enum Misfit {
     NoTable(TableName),
     /// It is unlogged or temporary.
     #[error(
-        "table {f0} is not logged, so that its rows never reach a slot: ALTER TABLE {} SET LOGGED",
-        .0.quoted(), f0 = .0
+        "table {table} is not logged, so that its rows never reach a slot: ALTER TABLE {} SET LOGGED",
+        .0.quoted(), table = .0
     )]
     NotLogged(TableName),
     /// `walpost.outbox` was made by somebody else.
@@ -44,37 +45,38 @@ pub enum Misfit {
          outbox.layout: custom"
     )]
     ForeignOutbox(TableName),
-    /// Inserts are not published.
+    /// Inserts are not published. What is published besides (`update, `) may be for others, and is
+    /// kept by the remedy.
     #[error(
-        "publication {} does not publish inserts: ALTER PUBLICATION {} SET (publish = 'insert')",
-        one_line(.0), ident(.0)
+        "publication {} does not publish inserts: ALTER PUBLICATION {} SET (publish = '{kept}insert')",
+        one_line(.0), ident(.0), kept = .1
     )]
-    NoInserts(String),
+    NoInserts(String, String),
     /// A partitioned table's rows would come under the names of its partitions.
     #[error(
-        "publication {} publishes partitioned table {f1} by its partitions: ALTER PUBLICATION {} SET \
+        "publication {} publishes partitioned table {table} by its partitions: ALTER PUBLICATION {} SET \
          (publish_via_partition_root = true)",
-        one_line(.0), ident(.0), f1 = .1
+        one_line(.0), ident(.0), table = .1
     )]
     NotViaRoot(String, TableName),
     /// Rows that a filter keeps back would be lost.
     #[error(
-        "publication {} has a row filter on {f1}, so that rows would be lost: remove it (ALTER \
+        "publication {} has a row filter on {table}, so that rows would be lost: remove it (ALTER \
          PUBLICATION … SET TABLE, with all its tables)",
-        one_line(.0), f1 = .1
+        one_line(.0), table = .1
     )]
     RowFilter(String, TableName),
     /// Columns are kept back.
     #[error(
-        "publication {} has a column list on {f1}: remove it (ALTER PUBLICATION … SET TABLE, with all \
+        "publication {} has a column list on {table}: remove it (ALTER PUBLICATION … SET TABLE, with all \
          its tables)",
-        one_line(.0), f1 = .1
+        one_line(.0), table = .1
     )]
     ColumnList(String, TableName),
     /// The slot is another program's: physical, or of another plugin.
     #[error(
         "slot {} is not one of walpost's ({}): set replication.slot to another name",
-        one_line(.0), .1.as_ref().map_or("physical".to_owned(), |plugin| format!("plugin {}", one_line(plugin)))
+        one_line(.0), .1.as_deref().map_or("physical".to_owned(), |p| format!("plugin {}", one_line(p)))
     )]
     SlotPlugin(String, Option<String>),
     /// The slot decodes another database.
@@ -96,9 +98,9 @@ pub enum Misfit {
     SlotTwoPhase(String),
     /// Nothing can be read from the slot any more.
     #[error(
-        "slot {} is lost ({}): rows committed after {f2} have not been published and cannot be read \
+        "slot {} is lost ({}): rows committed after {confirmed} have not been published and cannot be read \
          from it; to start anew without them: SELECT pg_drop_replication_slot({}), then walpost init",
-        one_line(.0), one_line(.1), literal(.0), f2 = .2
+        one_line(.0), one_line(.1), literal(.0), confirmed = .2
     )]
-    SlotLost(String, String, crate::lsn::Lsn),
+    SlotLost(String, String, Lsn),
 }

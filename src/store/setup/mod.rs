@@ -71,7 +71,9 @@ impl fmt::Display for Event<'_> {
                 for (at, blocker) in blockers.iter().enumerate() {
                     write!(f, "{}{blocker}", if at == 0 { "" } else { ", " })?;
                 }
-                Ok(())
+                f.write_str(
+                    "; commit them, roll them back, or end them with pg_terminate_backend(pid)",
+                )
             }
         }
     }
@@ -123,7 +125,7 @@ impl SetupError {
 pub async fn ensure(
     store: &Store,
     settings: &SetupSettings,
-    on_event: &mut dyn FnMut(Event<'_>),
+    on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), SetupError> {
     // A lock of the session, not of a transaction: the slot would wait for our own transaction.
     let lock = format!("SELECT pg_advisory_lock({})", schema::LOCK);
@@ -151,7 +153,7 @@ pub async fn check(store: &Store, settings: &SetupSettings) -> Result<(), SetupE
 async fn ensure_locked(
     store: &Store,
     settings: &SetupSettings,
-    on_event: &mut dyn FnMut(Event<'_>),
+    on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), SetupError> {
     let findings = inspect(store, settings).await?;
     let (plan, misfits) = judge(&findings, settings);
@@ -179,7 +181,7 @@ async fn apply_schema(
     settings: &SetupSettings,
     plan: &Plan,
     found: SchemaState,
-    on_event: &mut dyn FnMut(Event<'_>),
+    on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), SetupError> {
     if let Some(version) = plan.upgrade_from {
         store.upgrade_schema(version).await.map_err(SetupError::from_statement)?;
@@ -207,7 +209,7 @@ async fn apply_publication(
     store: &Store,
     settings: &SetupSettings,
     plan: &Plan,
-    on_event: &mut dyn FnMut(Event<'_>),
+    on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), SetupError> {
     let name = &settings.publication;
     let what = format!("publication {}", one_line(name));
@@ -234,7 +236,7 @@ async fn apply_slot(
     store: &Store,
     settings: &SetupSettings,
     plan: &Plan,
-    on_event: &mut dyn FnMut(Event<'_>),
+    on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), SetupError> {
     let Some(slot) = &settings.slot else {
         return Ok(());

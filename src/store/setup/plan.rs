@@ -144,7 +144,13 @@ fn judge_publication(
 ) -> PublicationStep {
     let name = &settings.publication;
     if !state.insert {
-        misfits.push(Misfit::NoInserts(name.clone()));
+        let others = [
+            (state.update, "update, "),
+            (state.delete, "delete, "),
+            (state.truncate, "truncate, "),
+        ];
+        let kept = others.iter().filter(|(on, _)| *on).map(|(_, operation)| *operation).collect();
+        misfits.push(Misfit::NoInserts(name.clone(), kept));
     }
     let mut missing = Vec::new();
     for (table, found) in &findings.tables {

@@ -260,7 +260,7 @@ mod tests {
         settings.slot = Some("s\nDROP TABLE a; --".to_owned());
         settings.publication = "p\nDROP TABLE b; --".to_owned();
         let mut contents = contents(&settings, role("r\nDROP TABLE c; --", None));
-        contents.misfits = vec![Misfit::NoInserts(settings.publication.clone())];
+        contents.misfits = vec![Misfit::NoInserts(settings.publication.clone(), String::new())];
         contents.blind = Some("x\nDROP TABLE d; --".to_owned());
         contents.plan.publication = PublicationStep::Nothing;
         contents.plan.create_slot = false;

@@ -148,8 +148,11 @@ fn a_missing_table_is_added_to_the_publication() {
 
 #[test]
 fn a_publication_that_would_lose_rows_is_a_misfit() {
-    let no_inserts = misfits(|found| publication(found).insert = false);
-    assert_eq!(no_inserts, [Misfit::NoInserts(name())]);
+    let no_inserts = misfits(|found| {
+        publication(found).insert = false;
+        publication(found).update = true;
+    });
+    assert_eq!(no_inserts, [Misfit::NoInserts(name(), "update, ".to_owned())]);
     let filter = misfits(|found| publication(found).tables[0].row_filter = Some("true".to_owned()));
     assert_eq!(filter, [Misfit::RowFilter(name(), outbox())]);
     let columns = misfits(|found| publication(found).tables[0].columns = Some(vec![]));

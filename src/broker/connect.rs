@@ -96,6 +96,8 @@ async fn log_in(
             host: settings.vhost.clone(),
             login: Some(settings.username.clone()).filter(|login| !login.is_empty()),
             passcode: Some(settings.passcode.clone()).filter(|_| !settings.username.is_empty()),
+            // Unknown before CONNECTED unless configured: RabbitMQ then.
+            escape_connect: settings.kind.is_none_or(|kind| kind == Kind::RabbitMq),
             heartbeat_send: settings.heartbeat_send,
             heartbeat_expect: settings.heartbeat_expect,
             limits: LIMITS,

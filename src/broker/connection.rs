@@ -95,7 +95,9 @@ impl Connection {
             destination: message.destination(),
             receipt: Some(ReceiptId::Number(receipt.0)),
             transaction: None,
-            content_length: self.content_length.then_some(body.len()),
+            // Without it the body ends at its first NUL.
+            content_length: (self.content_length || memchr::memchr(0, &body).is_some())
+                .then_some(body.len()),
         };
         let headers = message.headers().chain(self.kind.headers(message));
         encode::send_head(self.output.buffer(), version, &head, headers).map_err(|error| {

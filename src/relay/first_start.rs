@@ -22,6 +22,14 @@ pub struct FirstStart {
     pub setup: SetupSettings,
 }
 
+impl FirstStart {
+    /// The set-up as a script writes it: with the slot.
+    #[must_use]
+    pub fn setup_with_slot(&self) -> SetupSettings {
+        SetupSettings { slot: Some(self.source.slot.clone()), ..self.setup.clone() }
+    }
+}
+
 /// Why it could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
@@ -88,7 +96,7 @@ impl PrepareError {
 /// [`PrepareError`]. What was made stays; the next call goes on from there.
 pub async fn prepare(
     wanted: &FirstStart,
-    on_event: &mut dyn FnMut(Event<'_>),
+    on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), PrepareError> {
     let store = Store::connect(&wanted.sql).await?;
     setup::ensure(&store, &wanted.setup, on_event).await?;
@@ -115,7 +123,7 @@ pub async fn prepare(
 pub async fn prepare_once(
     wanted: &FirstStart,
     create: bool,
-    on_event: &mut dyn FnMut(Event<'_>),
+    on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), PrepareError> {
     let store = Store::connect(&wanted.sql).await?;
     let (slot, publication) = (&wanted.source.slot, &wanted.source.publication);
@@ -134,7 +142,7 @@ pub async fn prepare_once(
 async fn make_slot(
     wanted: &FirstStart,
     store: &Store,
-    on_event: &mut dyn FnMut(Event<'_>),
+    on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), PrepareError> {
     let mut connection = source::connect(&wanted.source).await?;
     let creator = i32::try_from(connection.process_id).unwrap_or_default();

@@ -117,7 +117,7 @@ impl Intake {
                 let row = self.outbox.logical(&logical, &self.context(lsn, clock)?);
                 return self.row(engine, metrics, row, lsn, clock);
             }
-            pgoutput::Message::Logical(_) => metrics.skipped.logical.inc(),
+            pgoutput::Message::Logical(_) => metrics.skipped.non_transactional.inc(),
             pgoutput::Message::Update(_)
             | pgoutput::Message::Delete(_)
             | pgoutput::Message::Truncate(_) => metrics.skipped.operation.inc(),
@@ -152,11 +152,10 @@ impl Intake {
             }
             Row::Skipped(reason) => {
                 match reason {
-                    SkipReason::OtherTable => metrics.skipped.relation.inc(),
+                    SkipReason::OtherTable => metrics.skipped.other_table.inc(),
                     SkipReason::Status => metrics.skipped.status.inc(),
-                    SkipReason::OtherPrefix | SkipReason::NonTransactional => {
-                        metrics.skipped.logical.inc()
-                    }
+                    SkipReason::OtherPrefix => metrics.skipped.other_prefix.inc(),
+                    SkipReason::NonTransactional => metrics.skipped.non_transactional.inc(),
                 }
                 Ok(())
             }
@@ -202,7 +201,7 @@ impl Intake {
             Row::Unfit(unfit) => Err(Halt::Stop(unfit_stop(&unfit, lsn))),
             _ => {
                 debug!(%lsn, relation, "a long row of a relation that is no outbox is skipped");
-                metrics.skipped.relation.inc();
+                metrics.skipped.other_table.inc();
                 Ok(())
             }
         }
@@ -229,7 +228,7 @@ impl Intake {
                         "raise broker.max_frame_size",
                     )));
                 }
-                metrics.skipped.logical.inc();
+                metrics.skipped.other_prefix.inc();
             }
             tag => {
                 let what = format!("a message '{:?}' of impossible length at {lsn}", tag);

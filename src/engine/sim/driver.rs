@@ -236,7 +236,10 @@ impl Driver {
     fn on_change(&mut self, tx: Rc<Transaction>, index: usize) -> Verdict {
         let logged = tx.changes[index];
         let said = honest(self.engine.change(logged.lsn))?;
-        self.note(format_args!("change {index} of #{} at {}: {:?} {said:?}", tx.uid, logged.lsn, logged.row));
+        self.note(format_args!(
+            "change {index} of #{} at {}: {:?} {said:?}",
+            tx.uid, logged.lsn, logged.row
+        ));
         self.judge.change(&tx, index, said)?;
         match (said, logged.row) {
             (Change::New, Some(serial)) => {
@@ -403,7 +406,9 @@ impl Driver {
         while let Some(deadline) = self.engine.deadline().filter(|&at| at <= until) {
             self.now = if late { until } else { self.now.max(deadline) };
             turns += 1;
-            self.judge.hold(Rule::Silence, turns < 100, || format!("the deadline {deadline:?} never passes"))?;
+            self.judge.hold(Rule::Silence, turns < 100, || {
+                format!("the deadline {deadline:?} never passes")
+            })?;
             if turns >= 100 {
                 break;
             }
@@ -440,7 +445,12 @@ impl Driver {
         for lane in 0..self.schedule.lanes {
             self.judge.blocked(lane, self.engine.blocked(lane))?;
         }
-        self.judge.look(&self.pg, self.engine.watermark(), self.engine.in_flight(), self.engine.ledger_len())
+        self.judge.look(
+            &self.pg,
+            self.engine.watermark(),
+            self.engine.in_flight(),
+            self.engine.ledger_len(),
+        )
     }
 
     // --- lives
@@ -485,13 +495,19 @@ impl Driver {
                 return Ok(());
             }
             let moved = before != (self.tally.receipts, self.pg.confirmed);
-            span = if moved { Duration::from_millis(100) } else { (span * 2).min(Duration::from_secs(8)) };
+            span = if moved {
+                Duration::from_millis(100)
+            } else {
+                (span * 2).min(Duration::from_secs(8))
+            };
             self.wait(span)?;
             if self.halted {
                 self.mend_and_restart();
             }
             let stuck = self.now > limit;
-            self.judge.hold(Rule::Stuck, !stuck, || format!("{} messages wait for ever", self.judge.waiting()))?;
+            self.judge.hold(Rule::Stuck, !stuck, || {
+                format!("{} messages wait for ever", self.judge.waiting())
+            })?;
             if stuck {
                 break;
             }

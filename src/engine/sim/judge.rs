@@ -206,7 +206,8 @@ impl Judge {
         if tx.changes[index].row.is_none() {
             return Ok(()); // nothing was accepted, nothing follows from the answer
         }
-        let must = accepted.is_some_and(|(_, round)| round == seen.round) && self.remembered(tx.uid);
+        let must =
+            accepted.is_some_and(|(_, round)| round == seen.round) && self.remembered(tx.uid);
         let may = accepted.is_some();
         let known = said == Change::Known;
         self.hold(Rule::Identity, may || !known, || {
@@ -225,7 +226,8 @@ impl Judge {
     fn remembered(&self, uid: usize) -> bool {
         let seen = &self.seen[uid];
         let reached = seen.ended.is_none_or(|ended| {
-            self.seen.len() <= self.ring || self.seen.iter().filter(|other| other.touched > ended).count() < self.ring
+            self.seen.len() <= self.ring
+                || self.seen.iter().filter(|other| other.touched > ended).count() < self.ring
         });
         let in_flight = || {
             let mut messages = seen.accepted.iter().flatten();
@@ -237,14 +239,22 @@ impl Judge {
     /// Whether the window takes a message of this size.
     pub(super) fn fits(&self, size: usize, said: bool) -> Verdict {
         let InFlight { messages, bytes } = self.waiting;
-        let fits = messages == 0 || (messages < self.messages_max && bytes + size <= self.bytes_max);
+        let fits =
+            messages == 0 || (messages < self.messages_max && bytes + size <= self.bytes_max);
         self.hold(Rule::Window, fits == said, || {
             format!("{messages} messages and {bytes} bytes in flight: room for {size} more is {fits}, not {said}")
         })
     }
 
     /// A change becomes a message; gives its index.
-    pub(super) fn accept(&mut self, tx: &Transaction, index: usize, serial: usize, size: usize, lane: usize) -> usize {
+    pub(super) fn accept(
+        &mut self,
+        tx: &Transaction,
+        index: usize,
+        serial: usize,
+        size: usize,
+        lane: usize,
+    ) -> usize {
         let message = self.messages.len();
         self.messages.push(Message {
             serial,
@@ -356,7 +366,13 @@ impl Judge {
     }
 
     /// Looks at the engine after anything happened.
-    pub(super) fn look(&mut self, pg: &Postgres, watermark: Lsn, in_flight: InFlight, ledger: usize) -> Verdict {
+    pub(super) fn look(
+        &mut self,
+        pg: &Postgres,
+        watermark: Lsn,
+        in_flight: InFlight,
+        ledger: usize,
+    ) -> Verdict {
         if let Some(allowed) = self.allowed() {
             self.hold(Rule::Watermark, watermark == allowed, || {
                 format!("the watermark is {watermark}, the receipts allow {allowed}")
@@ -368,7 +384,9 @@ impl Judge {
         self.hold(Rule::Window, in_flight == self.waiting, || {
             format!("{in_flight:?} is reported, it is {:?}", self.waiting)
         })?;
-        self.hold(Rule::Window, ledger <= self.messages_max + 1, || format!("the ledger has {ledger} entries"))
+        self.hold(Rule::Window, ledger <= self.messages_max + 1, || {
+            format!("the ledger has {ledger} entries")
+        })
     }
 
     /// A position must not lie past a committed row of the present timeline without a receipt.
@@ -377,7 +395,10 @@ impl Judge {
             for row in tx.changes.iter().filter_map(|change| change.row) {
                 let receipted = self.ever_receipted.get(row).copied().unwrap_or(false);
                 self.hold(Rule::Lost, receipted, || {
-                    format!("{whose} {position} is past row {row} of {:?}, which has no receipt", tx.id)
+                    format!(
+                        "{whose} {position} is past row {row} of {:?}, which has no receipt",
+                        tx.id
+                    )
                 })?;
             }
             self.safe += 1;
@@ -407,7 +428,9 @@ impl Judge {
                 format!("the broker never stored row {row}")
             })?;
         }
-        self.hold(Rule::Stuck, self.waiting.messages == 0, || format!("{:?} at the end", self.waiting))
+        self.hold(Rule::Stuck, self.waiting.messages == 0, || {
+            format!("{:?} at the end", self.waiting)
+        })
     }
 
     /// Messages without a receipt.

@@ -78,7 +78,9 @@ fn story(seed: u64, fault: Option<Fault>, rules: Rules, lines: usize) -> String 
     match verdict {
         Ok(()) => format!("{first}\n…\n{last}\nseed {seed}: all rules hold"),
         Err(Violation { rule, what }) => {
-            format!("{first}\n…\n{last}\nseed {seed}: {rule:?}: {what}\nagain: SEED={seed} cargo test sim::")
+            format!(
+                "{first}\n…\n{last}\nseed {seed}: {rule:?}: {what}\nagain: SEED={seed} cargo test sim::"
+            )
         }
     }
 }

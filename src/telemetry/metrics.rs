@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
 
@@ -88,7 +88,7 @@ pub struct Skipped {
 #[derive(Debug)]
 struct Gauges {
     lag_bytes: Known,
-    lag_seconds: Gauge,
+    lag_seconds: GaugeVec,
     confirmed_lsn: Known,
     retained: Known,
     safe: Known,
@@ -191,9 +191,10 @@ impl Gauges {
                 "walpost_replication_lag_bytes",
                 "WAL of the server past the confirmed position, of every database.",
             ),
-            lag_seconds: new.gauge(
+            lag_seconds: new.float_gauges(
                 "walpost_replication_lag_seconds",
-                "Age of the oldest unconfirmed commit; 0 when everything is confirmed.",
+                "Age of the oldest unconfirmed commit; 0 when everything is confirmed; absent on a \
+                 standby.",
             ),
             confirmed_lsn: new.known(
                 "walpost_confirmed_lsn_bytes",
@@ -233,7 +234,10 @@ impl Gauges {
     fn show(&self, status: &Status) {
         let source = &status.source;
         self.lag_bytes.set(source.lag_bytes.map(int));
-        self.lag_seconds.set(source.lag_seconds);
+        match source.lag_seconds {
+            Some(seconds) => self.lag_seconds.with_label_values::<&str>(&[]).set(seconds),
+            None => self.lag_seconds.reset(),
+        }
         self.confirmed_lsn.set(source.confirmed_lsn.map(|lsn| int(lsn.0)));
         self.retained.set(source.retained_bytes.map(int));
         self.safe.set(source.safe_bytes);
@@ -311,8 +315,8 @@ impl Maker {
         self.register(IntCounterVec::new(Opts::new(name, help), &[label]))
     }
 
-    fn gauge(&self, name: &str, help: &str) -> Gauge {
-        self.register(Gauge::new(name, help))
+    fn float_gauges(&self, name: &str, help: &str) -> GaugeVec {
+        self.register(GaugeVec::new(Opts::new(name, help), &[]))
     }
 
     fn int_gauge(&self, name: &str, help: &str) -> IntGauge {

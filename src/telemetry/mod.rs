@@ -75,6 +75,10 @@ impl Telemetry {
         let receipts = self.metrics.receipts.get();
         let state = &mut *self.lock();
         change(&mut state.status, &mut state.lag);
+        if state.status.phase == status::Phase::Standby {
+            // Another instance's business; ours begins when the slot is ours.
+            state.lag = Lag::new(now);
+        }
         let progress = (state.status.source.confirmed_lsn, receipts);
         if progress != state.progress || state.lag.is_caught_up() {
             state.progress = progress;
@@ -104,8 +108,9 @@ impl Telemetry {
             (Some(server), Some(confirmed)) => Some(server.bytes_since(confirmed)),
             _ => None,
         };
-        source.lag_seconds = seconds;
-        source.stalled_seconds = stalled;
+        let standby = status.phase == status::Phase::Standby;
+        source.lag_seconds = (!standby).then_some(seconds);
+        source.stalled_seconds = stalled.filter(|_| !standby);
         status
     }
 

@@ -70,8 +70,9 @@ pub struct Source {
     /// Bytes of WAL between these two, never negative. Of every database of the server: a busy
     /// neighbour counts.
     pub lag_bytes: Option<u64>,
-    /// Age of the oldest unconfirmed commit in seconds; 0 when everything is confirmed.
-    pub lag_seconds: f64,
+    /// Age of the oldest unconfirmed commit in seconds; 0 when everything is confirmed. Nothing on
+    /// a standby: the instance that holds the slot knows.
+    pub lag_seconds: Option<f64>,
     /// Seconds since the confirmed position, or the number of receipts, last moved; nothing
     /// while caught up.
     pub stalled_seconds: Option<f64>,

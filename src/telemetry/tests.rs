@@ -81,7 +81,15 @@ fn a_standby_is_ready_without_any_connection() {
     assert!(telemetry.snapshot().readiness().is_err());
     telemetry.update(|status, _| status.phase = Phase::Standby);
     assert_eq!(telemetry.snapshot().readiness(), Ok(()));
-    assert!(telemetry.scrape().contains("\nwalpost_standby 1\n"));
+    let text = telemetry.scrape();
+    assert!(text.contains("\nwalpost_standby 1\n"), "{text}");
+    assert!(!text.contains("walpost_replication_lag_seconds"), "{text}");
+
+    // It takes over: what it waited for is not its lag.
+    telemetry.lock().lag = Lag::new(Duration::ZERO);
+    telemetry.update(|_, _| {});
+    telemetry.update(|status, _| status.phase = Phase::Connecting);
+    assert!(telemetry.snapshot().source.lag_seconds.unwrap() < 3600.0);
 }
 
 #[test]
@@ -120,7 +128,7 @@ fn caught_up_is_never_stalled_however_long_it_lasts() {
     let status = telemetry.snapshot_at(later);
     assert_eq!(status.readiness(), Ok(()));
     assert_eq!(status.source.stalled_seconds, None);
-    assert_eq!((status.source.lag_bytes, status.source.lag_seconds), (Some(0), 0.0));
+    assert_eq!((status.source.lag_bytes, status.source.lag_seconds), (Some(0), Some(0.0)));
 }
 
 #[test]

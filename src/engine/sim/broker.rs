@@ -20,7 +20,10 @@ pub(super) enum Answer {
     Receipt(u64),
     Probe,
     /// The connection closes after it.
-    Error { named: Option<u64>, words: String },
+    Error {
+        named: Option<u64>,
+        words: String,
+    },
 }
 
 /// One connection; empty while down.

@@ -107,22 +107,35 @@ impl Judge {
                 format!("message {due:?} is due on lane {lane}, nothing is sent")
             });
         };
-        self.hold(Rule::Sending, may, || format!("message {payload:?} is sent on lane {lane}, which may not: {facts:?}"))?;
+        self.hold(Rule::Sending, may, || {
+            format!("message {payload:?} is sent on lane {lane}, which may not: {facts:?}")
+        })?;
         let index = payload.message;
         let message = &self.messages[index];
         let row = &pg.rows[payload.serial];
         self.hold(Rule::Invented, message.serial == payload.serial && row.committed, || {
             format!("message {index} is sent as {payload:?}; committed: {}", row.committed)
         })?;
-        self.hold(Rule::Repeat, !message.receipted, || format!("message {index} has its receipt and is sent again"))?;
+        self.hold(Rule::Repeat, !message.receipted, || {
+            format!("message {index} has its receipt and is sent again")
+        })?;
         self.hold(Rule::Repeat, facts.outstanding.iter().all(|o| o.message != index), || {
             format!("message {index} is outstanding on lane {lane} and is sent again")
         })?;
-        self.hold(Rule::Order, due == Some(index), || format!("message {due:?} is due on lane {lane}, {index} is sent"))?;
-        let free = || !self.messages.iter().any(|other| other.number == Some(number));
-        self.hold(Rule::Receipt, message.number.map_or_else(free, |before| before == number), || {
-            format!("message {index} is sent with receipt {number}, before with {:?}", message.number)
+        self.hold(Rule::Order, due == Some(index), || {
+            format!("message {due:?} is due on lane {lane}, {index} is sent")
         })?;
+        let free = || !self.messages.iter().any(|other| other.number == Some(number));
+        self.hold(
+            Rule::Receipt,
+            message.number.map_or_else(free, |before| before == number),
+            || {
+                format!(
+                    "message {index} is sent with receipt {number}, before with {:?}",
+                    message.number
+                )
+            },
+        )?;
         self.write(lane, index, number, now);
         self.first_sending(pg, payload.serial)
     }
@@ -153,11 +166,10 @@ impl Judge {
         let mut earlier = None;
         'wal: while let Some(tx) = pg.wal.get(at) {
             while let Some(logged) = tx.changes.get(change) {
-                if let Some(row) = logged.row.filter(|&row| pg.rows[row].key == key) {
-                    if !self.ever_sent.get(row).copied().unwrap_or(false) {
-                        earlier = Some(row);
-                        break 'wal;
-                    }
+                let unsent = |row: &usize| !self.ever_sent.get(*row).copied().unwrap_or(false);
+                earlier = logged.row.filter(|&row| pg.rows[row].key == key).filter(unsent);
+                if earlier.is_some() {
+                    break 'wal;
                 }
                 change += 1;
             }
@@ -167,20 +179,30 @@ impl Judge {
         self.first_sent[usize::try_from(key).unwrap()] = (at, change);
         self.ever_sent[serial] = true;
         // A row that another timeline has taken with it may come at any time.
-        let lost = || !pg.wal.iter().any(|tx| tx.changes.iter().any(|logged| logged.row == Some(serial)));
+        let lost =
+            || !pg.wal.iter().any(|tx| tx.changes.iter().any(|logged| logged.row == Some(serial)));
         self.hold(Rule::Order, earlier.is_none_or(|row| row == serial) || lost(), || {
             format!("row {serial} is sent before row {earlier:?} of the same key")
         })
     }
 
     /// A lane has read a receipt; the engine says what it was.
-    pub(super) fn receipt(&mut self, lane: usize, number: u64, said: Option<Receipted>, now: Duration) -> Verdict {
+    pub(super) fn receipt(
+        &mut self,
+        lane: usize,
+        number: u64,
+        said: Option<Receipted>,
+        now: Duration,
+    ) -> Verdict {
         let facts = &mut self.lanes[lane];
         let messages = &self.messages;
-        let found = facts.outstanding.iter().position(|o| messages[o.message].number == Some(number));
+        let found =
+            facts.outstanding.iter().position(|o| messages[o.message].number == Some(number));
         let Some(found) = found else {
             return self.hold(Rule::Receipt, said.is_none(), || {
-                format!("receipt {number} answers nothing on lane {lane}, and is taken for {said:?}")
+                format!(
+                    "receipt {number} answers nothing on lane {lane}, and is taken for {said:?}"
+                )
             });
         };
         let Outstanding { message, turn, .. } = facts.outstanding.remove(found);
@@ -191,7 +213,9 @@ impl Judge {
         }
         let Message { commit_time, first_sent, last_sent, size, .. } = self.messages[message];
         let right = Receipted { commit_time, first_sent, last_sent, size };
-        self.hold(Rule::Receipt, said == Some(right), || format!("receipt {number} is {right:?}, not {said:?}"))
+        self.hold(Rule::Receipt, said == Some(right), || {
+            format!("receipt {number} is {right:?}, not {said:?}")
+        })
     }
 
     /// The engine asks for a probe.
@@ -256,9 +280,11 @@ impl Judge {
             // What is overtaken needs no probe: something sent after it was answered already.
             let unproven = facts.outstanding.iter().any(|o| o.overtaken.is_none());
             let silent = unproven && now >= since + PROBE_AFTER;
-            self.hold(Rule::Silence, !silent || facts.probe.is_some() || !self.in_session(), || {
-                format!("lane {lane} is silent and not probed: {facts:?}")
-            })?;
+            self.hold(
+                Rule::Silence,
+                !silent || facts.probe.is_some() || !self.in_session(),
+                || format!("lane {lane} is silent and not probed: {facts:?}"),
+            )?;
         }
         Ok(())
     }
@@ -266,14 +292,17 @@ impl Judge {
     /// The engine halts: this message was refused so often in a row, with these words.
     pub(super) fn halt(&self, halt: &Halt) -> Verdict {
         let concerned = |message: &usize| self.messages[*message].number == Some(halt.receipt.0);
-        let missing = |said: &Option<String>| said.is_none() && halt.words.starts_with("no receipt");
+        let missing =
+            |said: &Option<String>| said.is_none() && halt.words.starts_with("no receipt");
         let enough = self.lanes.iter().any(|lane| {
             let its = lane.refusals.iter().filter(|(_, suspects)| suspects.iter().any(concerned));
             let words: Vec<_> = its.map(|(words, _)| words).collect();
             let same = |said: &&Option<String>| missing(said) || said.as_ref() == Some(&halt.words);
             words.windows(usize::from(SAME_REFUSALS)).any(|row| row.iter().all(same))
         });
-        self.hold(Rule::Halt, enough, || format!("{halt:?} after too few refusals: {:?}", self.lanes))
+        self.hold(Rule::Halt, enough, || {
+            format!("{halt:?} after too few refusals: {:?}", self.lanes)
+        })
     }
 
     /// Numbers that a garbled receipt may carry: of any message, or of none.

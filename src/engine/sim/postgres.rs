@@ -194,7 +194,12 @@ impl Postgres {
         let commit_time = PgTime(self.clock * 1_000 + self.forks);
         let id = TxId { commit_lsn, xid, commit_time };
         self.uids += 1;
-        self.wal.push(Rc::new(Transaction { uid: self.uids - 1, id, end: Lsn(self.insert), changes }));
+        self.wal.push(Rc::new(Transaction {
+            uid: self.uids - 1,
+            id,
+            end: Lsn(self.insert),
+            changes,
+        }));
     }
 
     // --- the walsender
@@ -295,7 +300,11 @@ impl Postgres {
     pub(super) fn failover(&mut self, rng: &mut Rng) {
         self.open.clear();
         self.sender = None;
-        let back = if rng.bool() { rng.usize(..self.past.len().min(3)) } else { rng.usize(..self.past.len()) };
+        let back = if rng.bool() {
+            rng.usize(..self.past.len().min(3))
+        } else {
+            rng.usize(..self.past.len())
+        };
         self.confirmed = self.past[self.past.len() - 1 - back];
         self.saved = self.confirmed;
         let first = self.wal.partition_point(|tx| tx.id.commit_lsn < self.confirmed);

@@ -107,8 +107,15 @@ impl Shape {
         match self {
             Shape::Quiet => &[(Step::WaitLong, 1)],
             Shape::Source => &[(Step::LoseSource, 5), (Step::Restart, 1), (Step::Crash, 2)],
-            Shape::Lanes => &[(Step::LoseLane, 6), (Step::Unreachable, 2), (Step::Garbage, 2), (Step::LoseSource, 1)],
-            Shape::Silence => &[(Step::Freeze, 2), (Step::WaitLong, 12), (Step::LoseLane, 1), (Step::Garbage, 1)],
+            Shape::Lanes => &[
+                (Step::LoseLane, 6),
+                (Step::Unreachable, 2),
+                (Step::Garbage, 2),
+                (Step::LoseSource, 1),
+            ],
+            Shape::Silence => {
+                &[(Step::Freeze, 2), (Step::WaitLong, 12), (Step::LoseLane, 1), (Step::Garbage, 1)]
+            }
             Shape::Failover => &[(Step::Failover, 4), (Step::LoseSource, 2), (Step::LoseLane, 1)],
             Shape::Kill => &[(Step::Kill, 3), (Step::Crash, 1), (Step::LoseLane, 1)],
             Shape::Refusal => &[(Step::LoseLane, 1), (Step::Unreachable, 1), (Step::LoseSource, 1)],
@@ -169,7 +176,8 @@ impl Schedule {
         let weights: Vec<_> = usual.iter().chain(shape.faults()).copied().collect();
         let total = weights.iter().map(|(_, weight)| weight).sum();
         let silent = matches!(shape, Shape::Silence | Shape::Storm);
-        let refusing = matches!(shape, Shape::Refusal) || (shape == Shape::Storm && rng.u8(..4) == 0);
+        let refusing =
+            matches!(shape, Shape::Refusal) || (shape == Shape::Storm && rng.u8(..4) == 0);
         let messages = if rng.bool() { rng.usize(1..=4) } else { rng.usize(4..=16) };
         Schedule {
             shape,

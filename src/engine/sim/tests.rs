@@ -14,7 +14,11 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn every_schedule_keeps_the_promise() {
     if let Some(seed) = number("SEED") {
-        assert!(run(seed, None, Rules::All).is_ok(), "\n{}", story(seed, None, Rules::All, usize::MAX));
+        assert!(
+            run(seed, None, Rules::All).is_ok(),
+            "\n{}",
+            story(seed, None, Rules::All, usize::MAX)
+        );
         return;
     }
     for seed in 0..number("SEEDS").unwrap_or(SEEDS) {
@@ -37,11 +41,23 @@ fn a_seed_is_a_schedule() {
 fn all_kinds_of_trouble_come() {
     let mut all = Tally::default();
     for seed in 0..2_000 {
-        let tally = run(seed, None, Rules::All).unwrap_or_else(|_| panic!("\n{}", story(seed, None, Rules::All, 80)));
+        let tally = run(seed, None, Rules::All)
+            .unwrap_or_else(|_| panic!("\n{}", story(seed, None, Rules::All, 80)));
         all.add(&tally);
     }
     let Tally {
-        accepted, known, full, receipts, garbage, probes, closes, refusals, halts, broken_off, failovers, kills,
+        accepted,
+        known,
+        full,
+        receipts,
+        garbage,
+        probes,
+        closes,
+        refusals,
+        halts,
+        broken_off,
+        failovers,
+        kills,
     } = all;
     for (what, times) in [
         ("accepted", accepted / 10),

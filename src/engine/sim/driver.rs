@@ -3,18 +3,18 @@
 
 use std::collections::VecDeque;
 use std::fmt::Arguments;
-use std::rc::Rc;
 use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::engine::{Action, Change, Engine, Fault, LaneDown, Outgoing, Receipt};
+use crate::engine::{Action, Engine, Fault, LaneDown};
 use crate::lsn::Lsn;
 
 use super::Payload;
-use super::broker::{Answer, Broker};
+use super::broker::Broker;
 use super::judge::{Judge, Rule, Verdict, Violation};
-use super::postgres::{Fate, Postgres, Transaction, Wire};
+use super::postgres::{Fate, Postgres};
+use super::pump::Pending;
 use super::schedule::{Schedule, Step};
 
 /// What happened in a schedule: to see that schedules are worth their name.
@@ -52,29 +52,21 @@ impl Tally {
     }
 }
 
-/// A change that was announced and waits for room in the window.
-#[derive(Debug)]
-struct Pending {
-    tx: Rc<Transaction>,
-    index: usize,
-    serial: usize,
-}
-
 /// One schedule as it runs.
 pub(super) struct Driver {
-    rng: Rng,
-    schedule: Schedule,
+    pub(super) rng: Rng,
+    pub(super) schedule: Schedule,
     fault: Option<Fault>,
-    now: Duration,
+    pub(super) now: Duration,
     pub(super) pg: Postgres,
     pub(super) broker: Broker,
-    engine: Engine<Payload>,
-    judge: Judge,
-    pending: Option<Pending>,
+    pub(super) engine: Engine<Payload>,
+    pub(super) judge: Judge,
+    pub(super) pending: Option<Pending>,
     /// Status updates on their way.
-    uplink: VecDeque<Lsn>,
+    pub(super) uplink: VecDeque<Lsn>,
     /// The engine has halted.
-    halted: bool,
+    pub(super) halted: bool,
     pub(super) tally: Tally,
     /// What happened, kept when asked for.
     pub(super) trace: Option<Vec<String>>,
@@ -99,7 +91,7 @@ impl Driver {
             rng,
             schedule,
         };
-        let drawn = traced.then(|| format!("{:?}", driver.schedule)).unwrap_or_default();
+        let drawn = if traced { format!("{:?}", driver.schedule) } else { String::new() };
         driver.note(format_args!("{drawn}"));
         driver
     }
@@ -117,7 +109,7 @@ impl Driver {
         self.judge.end(&self.pg, &self.broker.stored)
     }
 
-    fn note(&mut self, what: Arguments<'_>) {
+    pub(super) fn note(&mut self, what: Arguments<'_>) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:>9.3} {what}", self.now.as_secs_f64()));
         }
@@ -174,228 +166,6 @@ impl Driver {
         self.lose_source()
     }
 
-    // --- the source
-
-    fn open_source(&mut self) -> Verdict {
-        if self.pg.connected() {
-            return Ok(());
-        }
-        let confirmed = self.pg.start();
-        self.note(format_args!("session, confirmed {confirmed}"));
-        self.engine.session_started(confirmed);
-        self.judge.session_started(confirmed);
-        self.look()
-    }
-
-    fn lose_source(&mut self) -> Verdict {
-        self.pg.stop();
-        self.uplink.clear();
-        self.pending = None;
-        if self.judge.in_session() {
-            self.tally.broken_off += u64::from(self.engine.in_transaction());
-            self.engine.session_lost();
-            self.judge.session_lost();
-        }
-        self.look()
-    }
-
-    /// Reads up to `burst` parts of the stream; true in the end when something was read.
-    fn read(&mut self, burst: usize, keepalives: u8) -> Verdict {
-        for _ in 0..burst {
-            if self.pending.is_some() {
-                return self.accept();
-            }
-            let Some(wire) = self.pg.send(&mut self.rng, keepalives) else { break };
-            self.on_wire(wire)?;
-        }
-        Ok(())
-    }
-
-    fn on_wire(&mut self, wire: Wire) -> Verdict {
-        match wire {
-            Wire::Begin(tx) => {
-                self.note(format_args!("Begin {:?} #{}", tx.id, tx.uid));
-                honest(self.engine.begin(tx.id))?;
-                self.judge.begin(&tx);
-            }
-            Wire::Change(tx, index) => return self.on_change(tx, index),
-            Wire::Commit(tx) => {
-                self.note(format_args!("Commit #{} end {}", tx.uid, tx.end));
-                honest(self.engine.commit(tx.id.commit_lsn, tx.end))?;
-                self.judge.commit(&tx);
-            }
-            Wire::Keepalive(wal_end) => {
-                self.note(format_args!("keepalive {wal_end}"));
-                self.engine.keepalive(wal_end);
-                self.judge.keepalive(wal_end);
-            }
-        }
-        self.look()
-    }
-
-    fn on_change(&mut self, tx: Rc<Transaction>, index: usize) -> Verdict {
-        let logged = tx.changes[index];
-        let said = honest(self.engine.change(logged.lsn))?;
-        self.note(format_args!(
-            "change {index} of #{} at {}: {:?} {said:?}",
-            tx.uid, logged.lsn, logged.row
-        ));
-        self.judge.change(&tx, index, said)?;
-        match (said, logged.row) {
-            (Change::New, Some(serial)) => {
-                self.pending = Some(Pending { tx, index, serial });
-                self.accept()
-            }
-            (Change::Known, _) => {
-                self.tally.known += 1;
-                self.look()
-            }
-            (Change::New, None) => self.look(),
-        }
-    }
-
-    /// The pending change becomes a message if the window has room.
-    fn accept(&mut self) -> Verdict {
-        let Some(pending) = self.pending.take() else { return Ok(()) };
-        let row = self.pg.rows[pending.serial];
-        let fits = self.engine.fits(row.size);
-        self.judge.fits(row.size, fits)?;
-        if !fits {
-            self.tally.full += 1;
-            self.pending = Some(pending);
-            return Ok(());
-        }
-        let Pending { tx, index, serial } = pending;
-        let key_hash = row.key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 8;
-        let lane = usize::try_from(key_hash % self.schedule.lanes as u64).unwrap();
-        let message = self.judge.accept(&tx, index, serial, row.size, lane);
-        self.note(format_args!("accept row {serial} as message {message} on lane {lane}"));
-        self.tally.accepted += 1;
-        let payload = Payload { message, serial };
-        honest(self.engine.accept(Outgoing { key_hash, size: row.size, payload }, self.now))?;
-        self.look()
-    }
-
-    // --- status updates
-
-    fn report(&mut self) {
-        if self.pg.connected() {
-            self.uplink.push_back(self.engine.watermark());
-        }
-    }
-
-    fn arrive(&mut self) -> Verdict {
-        let Some(position) = self.uplink.pop_front() else { return Ok(()) };
-        self.note(format_args!("flush {position}"));
-        self.pg.flush(position);
-        self.judge.confirmed(&self.pg)
-    }
-
-    // --- the broker
-
-    fn connect(&mut self, lane: usize) -> Verdict {
-        if self.broker.up(lane) {
-            return Ok(());
-        }
-        if self.broker.unreachable {
-            return self.lose_lane(lane, LaneDown::ConnectFailed);
-        }
-        self.note(format_args!("lane {lane} up"));
-        self.broker.connect(lane);
-        self.engine.lane_up(lane, self.now);
-        if !self.schedule.heartbeats {
-            self.engine.no_heartbeats(lane);
-        }
-        self.judge.lane_up(lane, self.now);
-        self.look()
-    }
-
-    fn lose_lane(&mut self, lane: usize, why: LaneDown<'_>) -> Verdict {
-        if !self.broker.up(lane) && why != LaneDown::ConnectFailed {
-            return Ok(());
-        }
-        self.note(format_args!("lane {lane} down: {why:?}"));
-        self.broker.lose(lane);
-        self.judge.lane_down(lane, why);
-        self.engine.lane_down(lane, why, self.now);
-        self.look()
-    }
-
-    fn unreachable(&mut self) -> Verdict {
-        self.broker.unreachable = !self.broker.unreachable;
-        if self.broker.unreachable {
-            for lane in 0..self.schedule.lanes {
-                self.lose_lane(lane, LaneDown::Lost)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what the engine gives into the lane's buffer.
-    fn pump(&mut self, lane: usize) -> Verdict {
-        while !self.halted && (self.broker.has_room(lane) || !self.broker.up(lane)) {
-            let announced = self.engine.has_unsent(lane);
-            let given = self.engine.next_send(lane, self.now);
-            self.judge.hold(Rule::Sending, announced == given.is_some(), || {
-                format!("lane {lane} announces {announced} and gives {given:?}")
-            })?;
-            self.judge.sent(&self.pg, lane, given, self.now)?;
-            let Some((Receipt(number), &payload)) = given else { break };
-            self.note(format_args!("SEND {payload:?} as {number} on lane {lane}"));
-            if !self.broker.up(lane) {
-                break; // a faulty engine: there is no connection to write to
-            }
-            self.broker.write(lane, number, payload.serial);
-        }
-        self.look()
-    }
-
-    fn take(&mut self, lane: usize, burst: usize) -> Verdict {
-        for _ in 0..burst {
-            self.broker.take(lane, &mut self.pg.rows, &mut self.rng);
-        }
-        Ok(())
-    }
-
-    fn answers(&mut self, lane: usize, burst: usize) -> Verdict {
-        for _ in 0..burst {
-            let Some(answer) = self.broker.answer(lane, &mut self.rng) else { break };
-            self.note(format_args!("lane {lane} reads {answer:?}"));
-            match answer {
-                Answer::Receipt(number) => self.receipt(lane, number)?,
-                Answer::Probe => {
-                    self.engine.probe_answered(lane, self.now);
-                    self.judge.probe_answered(lane, self.now);
-                    self.look()?;
-                }
-                Answer::Error { named, words } => {
-                    self.tally.refusals += 1;
-                    let receipt = named.map(Receipt);
-                    return self.lose_lane(lane, LaneDown::Refused { receipt, words: &words });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn receipt(&mut self, lane: usize, number: u64) -> Verdict {
-        let said = self.engine.receipt(lane, Receipt(number), self.now);
-        self.tally.receipts += u64::from(said.is_some());
-        self.judge.receipt(lane, number, said, self.now)?;
-        self.look()
-    }
-
-    /// A receipt that answers nothing outstanding on the lane.
-    fn garbage(&mut self, lane: usize) -> Verdict {
-        let Some(number) = self.judge.some_number(lane, &mut self.rng) else { return Ok(()) };
-        if !self.broker.up(lane) {
-            return Ok(());
-        }
-        self.note(format_args!("lane {lane} reads a stray receipt {number}"));
-        self.tally.garbage += 1;
-        self.receipt(lane, number)
-    }
-
     // --- time and looking
 
     /// Time passes; the pump wakes when the engine asked to be woken, or late.
@@ -421,7 +191,7 @@ impl Driver {
     }
 
     /// Does what the engine asks for, then has the judge look at it.
-    fn look(&mut self) -> Verdict {
+    pub(super) fn look(&mut self) -> Verdict {
         while let Some(action) = self.engine.next_action() {
             self.note(format_args!("{action:?}"));
             match action {
@@ -528,10 +298,10 @@ impl Driver {
             }
         }
         self.read(8, 0)?;
-        if self.pending.is_none() {
-            if let Some(wire) = self.pg.idle() {
-                self.on_wire(wire)?;
-            }
+        if self.pending.is_none()
+            && let Some(wire) = self.pg.idle()
+        {
+            self.on_wire(wire)?;
         }
         self.report();
         while !self.uplink.is_empty() {
@@ -546,9 +316,4 @@ fn engine(schedule: &Schedule, fault: Option<Fault>) -> Engine<Payload> {
         Some(fault) => Engine::with_fault(schedule.settings(), fault),
         None => Engine::new(schedule.settings()),
     }
-}
-
-/// The model's stream is never malformed.
-fn honest<T>(said: Result<T, crate::engine::StreamError>) -> Result<T, Violation> {
-    said.map_err(|error| Violation { rule: Rule::Stream, what: error.to_string() })
 }

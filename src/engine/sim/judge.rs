@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::engine::{Change, InFlight};
 use crate::lsn::Lsn;
 
+use super::identity::Memory;
 use super::lanes::LaneFacts;
 use super::postgres::{Postgres, Transaction};
 use super::schedule::Schedule;
@@ -67,23 +68,6 @@ pub(super) struct Message {
     pub(super) receipted: bool,
 }
 
-/// What this walpost has read of a transaction.
-#[derive(Debug, Default)]
-struct Seen {
-    /// By change: the latest message made of it, and in which round.
-    accepted: Vec<Option<(usize, u32)>>,
-    /// Goes up when a transaction that may be forgotten is accepted anew.
-    round: u32,
-    committed: bool,
-    finished: bool,
-    /// It was not finished when the present session began to bring it.
-    unfinished_begin: bool,
-    /// The turn in which it was finished or broken off.
-    ended: Option<u64>,
-    /// The last turn in which an engine may have recorded it in its ring.
-    touched: u64,
-}
-
 #[derive(Debug)]
 enum Item {
     /// All after it waits for this message.
@@ -107,13 +91,11 @@ pub(super) struct Judge {
     strict: bool,
     messages_max: usize,
     bytes_max: usize,
-    ring: usize,
     pub(super) heartbeats: bool,
     pub(super) lanes: Vec<LaneFacts>,
     // --- one life of walpost
     pub(super) messages: Vec<Message>,
-    seen: Vec<Seen>,
-    turn: u64,
+    memory: Memory,
     session: Option<Session>,
     waiting: InFlight,
     // --- for ever
@@ -132,12 +114,10 @@ impl Judge {
             strict,
             messages_max: schedule.messages,
             bytes_max: schedule.bytes,
-            ring: schedule.ring,
             heartbeats: schedule.heartbeats,
             lanes: (0..schedule.lanes).map(|_| LaneFacts::default()).collect(),
             messages: Vec::new(),
-            seen: Vec::new(),
-            turn: 0,
+            memory: Memory::new(schedule.ring),
             session: None,
             waiting: InFlight::default(),
             ever_sent: Vec::new(),
@@ -159,8 +139,7 @@ impl Judge {
     /// walpost was killed, and a new one starts with nothing but what the server knows.
     pub(super) fn new_life(&mut self) {
         self.messages.clear();
-        self.seen.clear();
-        self.turn = 0;
+        self.memory.clear();
         self.session = None;
         self.waiting = InFlight::default();
         self.lanes.iter_mut().for_each(|lane| *lane = LaneFacts::default());
@@ -177,7 +156,7 @@ impl Judge {
     /// The slot is ours no longer.
     pub(super) fn session_lost(&mut self) {
         if let Some(uid) = self.session.take().and_then(|session| session.open) {
-            self.end_of(uid, !self.seen[uid].finished);
+            self.memory.broken_off(uid);
         }
     }
 
@@ -188,12 +167,7 @@ impl Judge {
 
     /// A Begin was read.
     pub(super) fn begin(&mut self, tx: &Transaction) {
-        if self.seen.len() <= tx.uid {
-            self.seen.resize_with(tx.uid + 1, Seen::default);
-        }
-        let seen = &mut self.seen[tx.uid];
-        seen.accepted.resize(tx.changes.len(), None);
-        seen.unfinished_begin = !seen.finished;
+        self.memory.begin(tx);
         if let Some(session) = &mut self.session {
             session.open = Some(tx.uid);
         }
@@ -201,13 +175,11 @@ impl Judge {
 
     /// A change was read; the engine says whether it knows it.
     pub(super) fn change(&mut self, tx: &Transaction, index: usize, said: Change) -> Verdict {
-        let seen = &self.seen[tx.uid];
-        let accepted = seen.accepted[index];
         if tx.changes[index].row.is_none() {
             return Ok(()); // nothing was accepted, nothing follows from the answer
         }
-        let must =
-            accepted.is_some_and(|(_, round)| round == seen.round) && self.remembered(tx.uid);
+        let accepted = self.memory.message(tx.uid, index);
+        let must = self.memory.must_know(tx.uid, index, &self.messages);
         let may = accepted.is_some();
         let known = said == Change::Known;
         self.hold(Rule::Identity, may || !known, || {
@@ -216,24 +188,10 @@ impl Judge {
         self.hold(Rule::Identity, known || !must, || {
             format!("change {index} of {:?} was accepted, but is called new", tx.id)
         })?;
-        if let (true, Some((message, _))) = (known, accepted) {
+        if let (true, Some(message)) = (known, accepted) {
             self.wait_for(message);
         }
         Ok(())
-    }
-
-    /// Whether the ring must still recognise a transaction.
-    fn remembered(&self, uid: usize) -> bool {
-        let seen = &self.seen[uid];
-        let reached = seen.ended.is_none_or(|ended| {
-            self.seen.len() <= self.ring
-                || self.seen.iter().filter(|other| other.touched > ended).count() < self.ring
-        });
-        let in_flight = || {
-            let mut messages = seen.accepted.iter().flatten();
-            messages.any(|&(message, _)| !self.messages[message].receipted)
-        };
-        reached || in_flight()
     }
 
     /// Whether the window takes a message of this size.
@@ -269,15 +227,7 @@ impl Judge {
         self.waiting.messages += 1;
         self.waiting.bytes += size;
         self.lanes[lane].queue.push(message);
-        let seen = &mut self.seen[tx.uid];
-        if seen.accepted[index].is_some_and(|(_, round)| round == seen.round) {
-            seen.round += 1;
-            seen.finished = false;
-            seen.committed = false;
-            seen.unfinished_begin = true;
-            seen.ended = None;
-        }
-        seen.accepted[index] = Some((message, seen.round));
+        self.memory.accept(tx.uid, index, message);
         self.wait_for(message);
         message
     }
@@ -294,37 +244,7 @@ impl Judge {
             session.items.push(Item::Candidate(tx.end));
             session.open = None;
         }
-        self.seen[tx.uid].committed = true;
-        self.end_of(tx.uid, false);
-        self.finish(tx.uid);
-    }
-
-    /// A transaction is finished or broken off (`really`), or an engine may think so only now.
-    fn end_of(&mut self, uid: usize, really: bool) {
-        self.turn += 1;
-        let seen = &mut self.seen[uid];
-        if seen.accepted.iter().all(Option::is_none) {
-            return;
-        }
-        if really {
-            seen.ended = Some(self.turn);
-        }
-        if really || seen.unfinished_begin {
-            seen.touched = self.turn;
-        }
-    }
-
-    /// A transaction is finished when it is read to its Commit and all its messages have receipts.
-    pub(super) fn finish(&mut self, uid: usize) {
-        let seen = &mut self.seen[uid];
-        let mut messages = seen.accepted.iter().flatten().peekable();
-        if seen.finished || !seen.committed || messages.peek().is_none() {
-            return;
-        }
-        if messages.all(|&(message, _)| self.messages[message].receipted) {
-            seen.finished = true;
-            self.end_of(uid, true);
-        }
+        self.memory.commit(tx.uid, &self.messages);
     }
 
     /// A keepalive was read.
@@ -345,7 +265,7 @@ impl Judge {
             self.ever_receipted.resize(serial + 1, false);
         }
         self.ever_receipted[serial] = true;
-        self.finish(uid);
+        self.memory.finish(uid, &self.messages);
     }
 
     // --- positions

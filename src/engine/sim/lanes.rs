@@ -166,11 +166,10 @@ impl Judge {
         let mut earlier = None;
         'wal: while let Some(tx) = pg.wal.get(at) {
             while let Some(logged) = tx.changes.get(change) {
-                if let Some(row) = logged.row.filter(|&row| pg.rows[row].key == key) {
-                    if !self.ever_sent.get(row).copied().unwrap_or(false) {
-                        earlier = Some(row);
-                        break 'wal;
-                    }
+                let unsent = |row: &usize| !self.ever_sent.get(*row).copied().unwrap_or(false);
+                earlier = logged.row.filter(|&row| pg.rows[row].key == key).filter(unsent);
+                if earlier.is_some() {
+                    break 'wal;
                 }
                 change += 1;
             }

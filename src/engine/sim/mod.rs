@@ -7,8 +7,8 @@
 //!   crash, and after a failover use positions and xids again;
 //! - `broker`: lanes that are lost before and after a message is stored, receipts in any order,
 //!   alarms, messages that nothing ever answers, refusals;
-//! - `driver`: the pump between them and the engine;
-//! - `judge` and `lanes`: the rules, kept with plain lists and nothing of the engine's own ideas.
+//! - `driver` and `pump`: the pump between them and the engine;
+//! - `judge`, `identity` and `lanes`: the rules, kept with plain lists and nothing of the engine's own ideas.
 //!
 //! **How it argues.** The promise is that the position confirmed to PostgreSQL is never past a
 //! committed row without a receipt. The judge sees both ends: what exists on the server's present
@@ -28,10 +28,12 @@
 
 mod broker;
 mod driver;
+mod identity;
 mod judge;
 mod lanes;
 mod mutants;
 mod postgres;
+mod pump;
 mod schedule;
 mod tests;
 

@@ -6,6 +6,7 @@ use super::problem::quote;
 use super::section::Section;
 use super::values::{self, TableRef, choice};
 use super::{DAY, SECOND};
+use crate::template::{Field, Template};
 
 /// Which rows are messages, and what becomes of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Outbox {
     /// Template of the ordering key; empty: the destination is the key.
     pub key: String,
     /// The content type of every body; `None`: `application/json`, and
-    /// `application/octet-stream` for a bytea body. A row's own header wins.
+    /// `application/octet-stream` for a bytea body; empty: none is sent. A row's own header wins.
     pub content_type: Option<String>,
     /// Headers of every message: name and template.
     pub headers: Vec<(String, String)>,
@@ -96,6 +97,8 @@ choice! {
     }
 }
 
+const JSON: &str = "application/json";
+
 pub(super) fn read(section: &mut Section<'_>) -> Outbox {
     let layout = section.choice("layout", Layout::Walpost);
     let django = layout == Layout::Django;
@@ -105,12 +108,13 @@ pub(super) fn read(section: &mut Section<'_>) -> Outbox {
         layout,
         tables: section.list("tables", &[], values::table),
         columns: read_columns(section),
-        destination: section.text("destination", destination),
-        key: section.optional("key", "{key}", values::text).unwrap_or_default(),
-        content_type: section
-            .optional("content_type", "application/json", values::text)
-            .filter(|text| text != "application/json"),
-        headers: section.map("headers", &[], check_header),
+        destination: section.value("destination", destination, values::template),
+        key: section.optional("key", "{key}", values::template).unwrap_or_default(),
+        content_type: match section.optional("content_type", JSON, values::text) {
+            Some(text) if text == JSON => None,
+            other => Some(other.unwrap_or_default()),
+        },
+        headers: section.map("headers", &[], check_template),
         header_style: section.choice("header_style", HeaderStyle::Msg),
         logical_messages: section.optional("logical_messages", "walpost", values::text),
         backfill: read_backfill(section, layout),
@@ -171,6 +175,12 @@ fn read_retention(section: &mut Section<'_>, layout: Layout) -> Option<Duration>
     given.unwrap_or(default)
 }
 
+fn check_template(name: &str, value: &str) -> Result<(), String> {
+    check_header(name, value)?;
+    let complain = |complaint| format!("the value of {} {complaint}", quote(name));
+    values::template(value).map(drop).map_err(complain)
+}
+
 pub(super) fn check_header(name: &str, value: &str) -> Result<(), String> {
     values::header_name(name).map_err(|complaint| format!("{} {complaint}", quote(name)))?;
     values::text(value)
@@ -194,7 +204,12 @@ fn check_custom(section: &mut Section<'_>, outbox: &Outbox) {
     if outbox.columns.id.is_none() {
         section.problem("columns", "names no column for the message id; write {id: …}");
     }
-    if outbox.columns.destination.is_none() && outbox.destination.contains("{destination}") {
+    if outbox.columns.destination.is_none() && uses_destination(&outbox.destination) {
         section.problem("columns", "names no column for the destination; name one, or set outbox.destination to a template without {destination}");
     }
+}
+
+fn uses_destination(template: &str) -> bool {
+    Template::parse(template)
+        .is_ok_and(|template| template.fields().any(|field| field == Field::Destination))
 }

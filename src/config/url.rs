@@ -49,6 +49,9 @@ impl PostgresUrl {
                 return Err(format!("has a host that is no name and no address. {ENCODE}"));
             }
         }
+        if !client.get_hostaddrs().is_empty() {
+            return Err("has a 'hostaddr'; write the address as the host".to_owned());
+        }
         if client.get_hosts().is_empty() {
             return Err("names no host; write postgresql://user@host:5432/database".to_owned());
         }

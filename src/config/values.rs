@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use crate::template::Template;
+
 /// A host and a TCP port. Prints as `host:port`, an IPv6 address in brackets: `[::1]:61613`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort {
@@ -177,6 +179,12 @@ pub(super) fn text(text: &str) -> Result<String, String> {
         return Err("has a NUL character".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// A template, checked and kept as it is written.
+pub(super) fn template(text: &str) -> Result<String, String> {
+    Template::parse(text).map_err(|error| format!("is no template: {error}"))?;
+    self::text(text)
 }
 
 /// A header name that may be set for every message.

@@ -124,6 +124,7 @@ fn what_the_layout_would_do_and_this_version_does_not_is_said() {
 
 #[test]
 fn an_empty_value_means_nothing_where_nothing_can_be_meant() {
+    assert_eq!(config("outbox: {content_type: }").outbox.content_type.as_deref(), Some(""));
     let config = config(
         "outbox: {key: , logical_messages: ''}\nhttp: {listen: }\nbroker: {username: , passcode: , headers: {}}",
     );

@@ -127,6 +127,7 @@ fn a_url_that_is_none_is_a_problem_without_its_text() {
         ("hunter2", "is no connection URL"),
         ("", "names no host"),
         ("postgresql://u:hunter2@a,b,c/d?hunter2=1", "is no connection URL"),
+        ("postgresql://u:hunter2@a/d?hostaddr=10.0.0.1", "hostaddr"),
         ("postgresql://u:hunter2@a/d?sslmode=require", "sslmode"),
         (
             "postgresql://u:hunter2@a/d?sslrootcert=x",

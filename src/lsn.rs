@@ -1,4 +1,5 @@
-//! Log sequence numbers: positions in PostgreSQL's write-ahead log.
+//! Positions in PostgreSQL's write-ahead log, and its clock on the wire: the two numbers that
+//! every message of the replication protocol carries.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,6 +33,10 @@ impl fmt::Display for Lsn {
         write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
     }
 }
+
+/// Microseconds since 2000-01-01 00:00:00 UTC, PostgreSQL's clock on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PgTime(pub i64);
 
 /// A text that is no LSN: not two hexadecimal halves of at most eight digits around a slash.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +77,8 @@ mod tests {
 
     #[test]
     fn what_postgres_refuses_is_refused() {
-        for text in ["", "/", "0", "0/", "/0", "123456789/0", "0/123456789", "+1/0", "x/0", "0/0/0"] {
+        for text in ["", "/", "0", "0/", "/0", "123456789/0", "0/123456789", "+1/0", "x/0", "0/0/0"]
+        {
             assert!(text.parse::<Lsn>().is_err(), "{text}");
         }
     }

@@ -1,3 +1,7 @@
 //! The `walpost` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    walpost::cli::main(std::env::args_os()).into()
+}

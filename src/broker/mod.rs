@@ -1,1 +1,15 @@
-//! broker
+//! The broker: STOMP connections that send what the engine gives them and read the receipts.
+//!
+//! A [`Lane`](lane::Lane) owns bytes being written and receipts being read, no messages: those are
+//! the engine's. A lost lane connects again by itself, host after host.
+
+mod connect;
+mod connection;
+pub mod lane;
+mod output;
+pub mod profile;
+mod settings;
+
+pub use connect::{HostError, HostErrorKind};
+pub use connection::{Connection, LaneError, LaneEvent};
+pub use settings::Settings;

@@ -1,1 +1,3 @@
-//! ops
+//! The commands that are not the relay, one file a command.
+
+pub mod init;

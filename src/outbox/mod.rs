@@ -1,1 +1,232 @@
-//! outbox
+//! The outbox: which relations are outboxes, and what their rows become.
+//!
+//! Pure: a row in, a [`Message`] out, or the reason why it is none. The columns of a table are
+//! looked up once, when its Relation message comes; see [`Outbox::relation`]. A row that cannot
+//! be a message is [`Row::Unfit`], and the caller must not pass over it.
+
+mod hash;
+mod headers;
+mod layout;
+mod message;
+mod row;
+mod row_headers;
+mod settings;
+mod time;
+mod unfit;
+
+#[cfg(test)]
+mod tests;
+
+use hashbrown::HashMap;
+
+pub use layout::{LayoutError, Missing};
+pub use message::{Headers, Message};
+pub use settings::{Columns, HeaderStyle, LayoutKind, Settings, SettingsError, TableName};
+pub use unfit::{SkipReason, Unfit, UnfitReason};
+
+use crate::lsn::Lsn;
+use crate::pgoutput::{Insert, Logical, PgTime, Relation, Value};
+use crate::template::Field;
+use headers::Plan;
+use layout::{Layout, Wanted};
+use row::{Fields, Rules, Scratch};
+
+/// The outbox tables of one replication session.
+#[derive(Debug)]
+pub struct Outbox {
+    tables: Vec<TableName>,
+    wanted: Wanted,
+    rules: Rules,
+    logical_prefix: Option<String>,
+    /// By oid; `None`: not an outbox.
+    relations: HashMap<u32, Option<Layout>>,
+    scratch: Scratch,
+}
+
+/// What a row's transaction and the clock add to a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// `{lsn}`: the LSN of the commit record.
+    pub commit_lsn: Lsn,
+    /// `{xid}`: the transaction id.
+    pub xid: u32,
+    /// `{commit_time}`: when it was committed.
+    pub commit_time: PgTime,
+    /// `{now}` and the sent time of the header styles: the wall clock.
+    pub now: PgTime,
+}
+
+/// Whether a relation is an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relevance {
+    /// Its rows become messages.
+    Outbox,
+    /// Its rows are skipped.
+    Other,
+}
+
+/// What a row is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// A message to be sent, and how many headers that the row may not set it has lost.
+    Message(Message, Dropped),
+    /// A message that cannot be sent. Nothing past it may be confirmed until it is kept elsewhere.
+    Unfit(Unfit),
+    /// No message at all.
+    Skipped(SkipReason),
+}
+
+/// How many headers of a row were dropped because only walpost may set them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped(pub usize);
+
+/// A row that does not go with the Relation messages of its session: the stream is not what we
+/// take it for, and nothing of it may be confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RowError {
+    /// No Relation message came for it.
+    #[error("a row of relation {oid} came before the description of that relation")]
+    UnknownRelation {
+        /// The relation's oid.
+        oid: u32,
+    },
+    /// More or fewer values than the relation has columns.
+    #[error("a row of {table} does not have the {columns} values that its description promised")]
+    Columns {
+        /// `schema.name`.
+        table: String,
+        /// How many columns it has.
+        columns: usize,
+    },
+}
+
+impl Outbox {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the setting that cannot be meant.
+    pub fn new(settings: Settings) -> Result<Outbox, SettingsError> {
+        settings.check()?;
+        let headers = Plan::new(&settings)?;
+        let transaction_in_templates = settings.templates().any(|(_, template)| {
+            let of_transaction =
+                |field| matches!(field, Field::Lsn | Field::Xid | Field::CommitTime);
+            template.fields().any(of_transaction)
+        });
+        Ok(Outbox {
+            tables: settings.tables(),
+            wanted: Wanted::new(&settings),
+            rules: Rules {
+                destination: settings.destination,
+                key: settings.key,
+                headers,
+                max_frame_size: settings.max_frame_size,
+                transaction_in_templates,
+            },
+            logical_prefix: settings.logical_prefix,
+            relations: HashMap::new(),
+            scratch: Scratch::default(),
+        })
+    }
+
+    /// The tables that are outboxes, whether they exist or not.
+    #[must_use]
+    pub fn tables(&self) -> &[TableName] {
+        &self.tables
+    }
+
+    /// Forgets all relations: a new session sends them again.
+    pub fn clear(&mut self) {
+        self.relations.clear();
+    }
+
+    /// Takes in a Relation message. It replaces what was known of the relation.
+    ///
+    /// # Errors
+    /// [`LayoutError`] where an outbox table lacks columns: an operator must act.
+    pub fn relation(&mut self, relation: &Relation<'_>) -> Result<Relevance, LayoutError> {
+        self.relations.remove(&relation.oid);
+        let is_outbox = self
+            .tables
+            .iter()
+            .any(|table| table.schema == relation.namespace && table.name == relation.name);
+        let layout = if is_outbox { Some(self.wanted.find(relation)?) } else { None };
+        self.relations.insert(relation.oid, layout);
+        Ok(if is_outbox { Relevance::Outbox } else { Relevance::Other })
+    }
+
+    /// Makes a message of an inserted row.
+    ///
+    /// # Errors
+    /// [`RowError`] where the row does not go with the Relation messages before it.
+    pub fn row(&mut self, insert: &Insert<'_>, context: &Context) -> Result<Row, RowError> {
+        let Some(layout) = known(&self.relations, insert.relation)? else {
+            return Ok(Row::Skipped(SkipReason::OtherTable));
+        };
+        let Some(fields) = row::fields(layout, &insert.new) else {
+            return Err(RowError::Columns {
+                table: layout.table.clone(),
+                columns: layout.roles.len(),
+            });
+        };
+        if layout.scheduled_only && !row::is_scheduled(&fields) {
+            return Ok(Row::Skipped(SkipReason::Status));
+        }
+        let (rules, scratch) = (&self.rules, &mut self.scratch);
+        let composed = row::compose(rules, layout, &insert.new, &fields, context, scratch);
+        scratch.shrink();
+        Ok(match composed {
+            Ok((message, dropped)) => Row::Message(message, dropped),
+            Err(reason) => unfit(layout, &fields, reason),
+        })
+    }
+
+    /// What a logical message is. This version publishes none: one of ours is unfit rather than
+    /// lost, foreign and non-transactional ones are skipped.
+    #[must_use]
+    pub fn logical(&self, message: &Logical<'_>, _context: &Context) -> Row {
+        if self.logical_prefix.as_deref() != Some(message.prefix) {
+            return Row::Skipped(SkipReason::OtherPrefix);
+        }
+        if !message.transactional {
+            return Row::Skipped(SkipReason::NonTransactional);
+        }
+        Row::Unfit(Unfit {
+            table: format!("pg_logical_emit_message('{}')", message.prefix),
+            id: None,
+            reason: UnfitReason::LogicalMessage,
+        })
+    }
+
+    /// Whether a logical message is ours, by the bytes that begin with its NUL-terminated prefix.
+    #[must_use]
+    pub fn is_own_logical(&self, bytes: &[u8]) -> bool {
+        let prefix = self.logical_prefix.as_deref().map(str::as_bytes);
+        prefix.is_some_and(|prefix| {
+            bytes.strip_prefix(prefix).is_some_and(|rest| rest.first() == Some(&0))
+        })
+    }
+
+    /// What a row is that was too long to be read: `values` are its leading ones.
+    ///
+    /// # Errors
+    /// [`RowError::UnknownRelation`] where no Relation message came for it.
+    pub fn truncated(&self, relation: u32, values: &[Value<'_>]) -> Result<Row, RowError> {
+        let Some(layout) = known(&self.relations, relation)? else {
+            return Ok(Row::Skipped(SkipReason::OtherTable));
+        };
+        let fields = row::leading_fields(layout, values);
+        if layout.scheduled_only && !row::is_scheduled(&fields) {
+            return Ok(Row::Skipped(SkipReason::Status));
+        }
+        Ok(unfit(layout, &fields, UnfitReason::TooLong))
+    }
+}
+
+fn known(relations: &HashMap<u32, Option<Layout>>, oid: u32) -> Result<Option<&Layout>, RowError> {
+    relations.get(&oid).map(Option::as_ref).ok_or(RowError::UnknownRelation { oid })
+}
+
+fn unfit(layout: &Layout, fields: &Fields<'_>, reason: UnfitReason) -> Row {
+    Row::Unfit(Unfit { table: layout.table.clone(), id: row::id_for_report(fields), reason })
+}

@@ -1,10 +1,7 @@
 //! The messages of pgoutput protocol version 1, borrowed from the bytes they came in.
 
-use crate::lsn::Lsn;
-
-/// Microseconds since 2000-01-01 00:00:00 UTC, PostgreSQL's clock on the wire.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PgTime(pub i64);
+use super::tuple::Tuple;
+use crate::lsn::{Lsn, PgTime};
 
 /// One message of the stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +33,7 @@ pub enum Message<'a> {
 pub struct Begin {
     /// The LSN of the transaction's commit record.
     pub commit_lsn: Lsn,
-    /// When it was committed.
+    /// When it was committed; for a transaction replayed from another node, when it was there.
     pub commit_time: PgTime,
     /// The transaction id (32 bits, without epoch).
     pub xid: u32,
@@ -71,7 +68,7 @@ pub struct Relation<'a> {
     pub namespace: &'a str,
     /// The relation's name.
     pub name: &'a str,
-    /// `relreplident` of `pg_class`.
+    /// `relreplident` of `pg_class`: `d` default, `n` nothing, `f` full, `i` index.
     pub replica_identity: u8,
     /// The columns in the order in which tuples carry them.
     pub columns: Vec<Column<'a>>,
@@ -110,11 +107,22 @@ pub struct Insert<'a> {
     pub new: Tuple<'a>,
 }
 
-/// `U`. Old tuples are checked and dropped.
+/// How much of an old row an update or a delete carries; the table's replica identity decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// `K`: the columns of the key; the others are null.
+    Key,
+    /// `O`: every column (`REPLICA IDENTITY FULL`).
+    Full,
+}
+
+/// `U`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Update<'a> {
     /// The oid of a relation that was described before.
     pub relation: u32,
+    /// The row before the update: with a key identity only where the key has changed.
+    pub old: Option<(Identity, Tuple<'a>)>,
     /// The row after the update.
     pub new: Tuple<'a>,
 }
@@ -124,6 +132,8 @@ pub struct Update<'a> {
 pub struct Delete<'a> {
     /// The oid of a relation that was described before.
     pub relation: u32,
+    /// What [`Delete::old`] holds.
+    pub identity: Identity,
     /// The old row or its key.
     pub old: Tuple<'a>,
 }
@@ -131,7 +141,7 @@ pub struct Delete<'a> {
 /// `T`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Truncate {
-    /// 1: CASCADE, 2: RESTART IDENTITY.
+    /// Bits. 1: CASCADE, 2: RESTART IDENTITY.
     pub options: u8,
     /// The oids of the truncated relations.
     pub relations: Vec<u32>,
@@ -142,32 +152,10 @@ pub struct Truncate {
 pub struct Logical<'a> {
     /// Whether it belongs to the surrounding transaction.
     pub transactional: bool,
-    /// Where it was written.
+    /// The end of its WAL record: the row written next can have the same LSN.
     pub lsn: Lsn,
     /// Its prefix.
     pub prefix: &'a str,
     /// Its content.
     pub content: &'a [u8],
-}
-
-/// The values of one row, already checked to be well-formed and complete.
-///
-/// It borrows the bytes; [`Tuple::values`] walks them without allocating.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tuple<'a> {
-    pub(super) count: u16,
-    pub(super) bytes: &'a [u8],
-}
-
-/// One column's value in a [`Tuple`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value<'a> {
-    /// SQL NULL.
-    Null,
-    /// A TOASTed value that an update left as it was: not sent.
-    Unchanged,
-    /// The value in its type's text format (client_encoding UTF8, but not checked to be UTF-8).
-    Text(&'a [u8]),
-    /// The value in its type's binary format (never asked for by walpost).
-    Binary(&'a [u8]),
 }

@@ -3,6 +3,17 @@
 //!
 //! Pure: bytes in, messages out. What is borrowed points into the caller's buffer.
 
+mod decode;
+mod error;
 mod messages;
+mod reader;
+mod tuple;
 
+#[cfg(test)]
+mod tests;
+
+pub use crate::lsn::PgTime;
+pub use decode::{decode, decode_truncated_insert};
+pub use error::DecodeError;
 pub use messages::*;
+pub use tuple::{Tuple, Value, Values};

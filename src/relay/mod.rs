@@ -1,1 +1,24 @@
-//! relay
+//! The relay: the source, the engine and the lanes, driven by one task.
+//!
+//! ```text
+//! WAL ─ walsender ─► source ─► outbox ─► engine ─► lane(s) ─► broker
+//!                      ▲                                  │ RECEIPT
+//!                      └──── standby status update ◄──────┘
+//! ```
+
+mod broker_side;
+mod clock;
+pub mod first_start;
+pub mod from_config;
+mod housekeeping;
+mod intake;
+mod link;
+mod pump;
+mod report;
+mod settings;
+mod source_side;
+mod stop;
+pub mod supervisor;
+
+pub use settings::Settings;
+pub use stop::Stop;

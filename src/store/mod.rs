@@ -1,1 +1,31 @@
-//! store
+//! The SQL side: one ordinary connection beside the replication connection.
+//!
+//! [`connect::Store`] is that connection, with its session pinned; the other files are what is
+//! asked over it, one subject a file. [`setup`] makes what a relay needs (schema, publication,
+//! slot), for `walpost init` and for a relay's first start alike. Server errors are told apart by
+//! SQLSTATE in [`sqlstate`], never by their text.
+
+pub mod blockers;
+pub mod connect;
+pub mod create_slot;
+pub mod error;
+pub mod name;
+pub mod publication;
+pub mod schema;
+pub mod server;
+pub mod setup;
+pub mod slot;
+pub mod sqlstate;
+pub mod table;
+
+mod query;
+
+pub use blockers::Blocker;
+pub use connect::{ConnectSettings, ConnectionEnd, Store};
+pub use error::StoreError;
+pub use name::TableName;
+pub use publication::{PublicationState, PublishedTable};
+pub use server::{Capacity, RoleFacts, Server};
+pub use slot::{Lag, SlotState};
+pub use sqlstate::Class;
+pub use table::{TableState, WaitingRows};

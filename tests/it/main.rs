@@ -8,4 +8,6 @@
 )]
 
 mod architecture;
+mod relay;
+mod rig;
 mod smoke;

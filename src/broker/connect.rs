@@ -1,0 +1,141 @@
+//! From nothing to a connection that the broker has accepted: one host, one attempt.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+
+use bytes::BytesMut;
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::output::Output;
+use super::profile::Kind;
+use super::settings::Settings;
+use crate::net::{self, Address, Stream};
+use crate::stomp::decode::Limits;
+use crate::stomp::session::{Event, Session, SessionError, SessionSettings};
+
+/// What a broker may send us: receipts, and ERRORs with some words.
+const LIMITS: Limits = Limits { header_line: 16 * 1024, headers: 200, body: 256 * 1024 };
+
+/// Why a host did not take us.
+#[derive(Debug, thiserror::Error)]
+#[error("{address}: {kind}")]
+pub struct HostError {
+    /// Which host.
+    pub address: Address,
+    /// What happened there.
+    pub kind: HostErrorKind,
+}
+
+/// What happened at a host, told apart for the log and the status.
+#[derive(Debug, thiserror::Error)]
+pub enum HostErrorKind {
+    /// Nothing listens there, or it can't be reached.
+    #[error("down: {0}")]
+    Down(String),
+    /// The broker said no: a wrong login, an unknown virtual host.
+    #[error("refused the login: {0}")]
+    Refused(String),
+    /// It closed the connection or said nothing in answer to CONNECT.
+    #[error("no answer to CONNECT: {0}")]
+    NoAnswer(String),
+    /// What answers there is no STOMP broker.
+    #[error("does not speak STOMP: {0}")]
+    NoStomp(String),
+}
+
+/// Connects to one host and waits for CONNECTED. `epoch` is the relay's zero of time.
+pub(super) async fn connect(
+    settings: &Settings,
+    address: &Address,
+    epoch: Instant,
+) -> Result<Connection, HostError> {
+    let failed = |kind| HostError { address: address.clone(), kind };
+    let mut stream = net::connect(address, settings.connect_timeout)
+        .await
+        .map_err(|error| failed(HostErrorKind::Down(reason(&error))))?;
+    let answer =
+        tokio::time::timeout(settings.connect_timeout, log_in(settings, &mut stream, epoch));
+    let (session, input, server) = match answer.await {
+        Ok(Ok(connected)) => connected,
+        Ok(Err(kind)) => return Err(failed(kind)),
+        Err(_) => {
+            let waited = format!("nothing within {:?}", settings.connect_timeout);
+            return Err(failed(HostErrorKind::NoAnswer(waited)));
+        }
+    };
+    Ok(Connection {
+        address: address.clone(),
+        kind: settings.kind.unwrap_or_else(|| Kind::of_server(server.as_deref())),
+        server,
+        stream,
+        session,
+        input,
+        output: Output::default(),
+        content_length: settings.content_length,
+        probes: 0,
+    })
+}
+
+/// The address is said by the caller.
+fn reason(error: &net::ConnectError) -> String {
+    match error {
+        net::ConnectError::TimedOut { timeout, .. } => format!("no answer within {timeout:?}"),
+        net::ConnectError::Io { error, .. } => error.to_string(),
+    }
+}
+
+async fn log_in(
+    settings: &Settings,
+    stream: &mut Stream,
+    epoch: Instant,
+) -> Result<(Session, BytesMut, Option<String>), HostErrorKind> {
+    let mut session = Session::new(
+        SessionSettings {
+            host: settings.vhost.clone(),
+            login: Some(settings.username.clone()).filter(|login| !login.is_empty()),
+            passcode: Some(settings.passcode.clone()).filter(|_| !settings.username.is_empty()),
+            // Unknown before CONNECTED unless configured: RabbitMQ then.
+            escape_connect: settings.kind.is_none_or(|kind| kind == Kind::RabbitMq),
+            heartbeat_send: settings.heartbeat_send,
+            heartbeat_expect: settings.heartbeat_expect,
+            limits: LIMITS,
+        },
+        epoch.elapsed(),
+    );
+    let mut output = Output::default();
+    session.connect(output.buffer()).map_err(|error| HostErrorKind::NoStomp(error.to_string()))?;
+    let mut input = BytesMut::with_capacity(4096);
+    let lost = |error: io::Error| HostErrorKind::NoAnswer(error.to_string());
+    let mut wrote = false;
+    poll_fn(|cx| output.poll_write(stream, cx, &mut wrote)).await.map_err(lost)?;
+    session.wrote(epoch.elapsed());
+    loop {
+        match session.receive(&mut input, epoch.elapsed()) {
+            Ok(Some(Event::Connected(connected))) => return Ok((session, input, connected.server)),
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                input.reserve(4096);
+                let read = poll_fn(|cx| {
+                    tokio_util::io::poll_read_buf(std::pin::Pin::new(&mut *stream), cx, &mut input)
+                });
+                if read.await.map_err(lost)? == 0 {
+                    return Err(HostErrorKind::NoAnswer("it closed the connection".to_owned()));
+                }
+            }
+            Err(SessionError::Refused(error)) => {
+                return Err(HostErrorKind::Refused(error.to_string()));
+            }
+            Err(error) => return Err(HostErrorKind::NoStomp(error.to_string())),
+        }
+    }
+}
+
+/// Lets a future be polled by hand and never once it is done.
+pub(super) fn poll_once<F: Future + Unpin>(
+    future: &mut F,
+    cx: &mut std::task::Context<'_>,
+) -> Poll<F::Output> {
+    std::pin::Pin::new(future).poll(cx)
+}

@@ -1,0 +1,88 @@
+//! What differs from broker to broker.
+
+use std::fmt;
+
+use crate::outbox::Message;
+
+/// Which broker it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// RabbitMQ's STOMP plugin.
+    RabbitMq,
+    /// ActiveMQ Classic.
+    ActiveMq,
+    /// ActiveMQ Artemis.
+    Artemis,
+    /// Some other; receipts are used.
+    Other,
+}
+
+impl Kind {
+    /// From the `server` header of CONNECTED, which may be missing.
+    #[must_use]
+    pub fn of_server(server: Option<&str>) -> Kind {
+        let product = server.and_then(|server| server.split('/').next()).unwrap_or("");
+        match product {
+            "RabbitMQ" => Kind::RabbitMq,
+            "ActiveMQ" => Kind::ActiveMq,
+            "ActiveMQ-Artemis" => Kind::Artemis,
+            _ => Kind::Other,
+        }
+    }
+
+    /// The name that the configuration uses.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::RabbitMq => "rabbitmq",
+            Kind::ActiveMq => "activemq",
+            Kind::Artemis => "artemis",
+            Kind::Other => "other",
+        }
+    }
+
+    /// The headers that this kind of broker gets beside the message's own, each left out where the
+    /// message has one of that name.
+    pub(super) fn headers(self, message: &Message) -> impl Iterator<Item = (&str, &str)> {
+        let [first, second] = match self {
+            // Becomes the AMQP property message_id.
+            Kind::RabbitMq => [Some(("amqp-message-id", message.id())), None],
+            // The broker drops an id that it has stored; and without a type a SEND to a queue that
+            // nobody made is answered with a RECEIPT and thrown away (seen on 2.40).
+            Kind::Artemis => {
+                let kind = match message.destination() {
+                    queue if queue.starts_with("/queue/") => Some("ANYCAST"),
+                    topic if topic.starts_with("/topic/") => Some("MULTICAST"),
+                    _ => None,
+                };
+                [Some(("_AMQ_DUPL_ID", message.id())), kind.map(|kind| ("destination-type", kind))]
+            }
+            Kind::ActiveMq | Kind::Other => [None, None],
+        };
+        [first, second].into_iter().flatten().filter(|(name, _)| message.header(name).is_none())
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_header_tells() {
+        for (server, kind) in [
+            (Some("RabbitMQ/3.10.8"), Kind::RabbitMq),
+            (Some("ActiveMQ/5.17.2"), Kind::ActiveMq),
+            (Some("ActiveMQ-Artemis/2.40.0 ActiveMQ Artemis Messaging Engine"), Kind::Artemis),
+            (Some("Apollo/1.7"), Kind::Other),
+            (None, Kind::Other),
+        ] {
+            assert_eq!(Kind::of_server(server), kind, "{server:?}");
+        }
+    }
+}

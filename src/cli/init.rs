@@ -1,0 +1,50 @@
+//! `walpost init`.
+
+use std::io::Write;
+
+use super::args;
+use super::exit::{Exit, complain};
+use crate::config::Loaded;
+use crate::ops::init;
+use crate::relay::first_start;
+use crate::relay::from_config;
+use crate::store::setup::Event;
+
+/// Makes what is missing in the database, or prints how.
+pub(super) async fn run(flags: args::Init, loaded: Loaded) -> Exit {
+    if flags.adopt {
+        complain("init --adopt is not in this version; leave it out");
+        return Exit::Usage;
+    }
+    let wanted = match from_config::first_start(&loaded.config) {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            complain(error);
+            return Exit::Usage;
+        }
+    };
+    let mut out = std::io::stdout();
+    if flags.dry_run {
+        return match init::dry_run(&wanted.sql, &wanted.setup_with_slot(), &mut out).await {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                complain(error);
+                Exit::Failed
+            }
+        };
+    }
+    // A closed pipe must not leave the work half done.
+    let mut say = |event: Event<'_>| {
+        let _ = writeln!(out, "{event}").and_then(|()| out.flush());
+    };
+    match first_start::prepare(&wanted, &mut say).await {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            match error.remedy() {
+                Some(remedy) => complain(format_args!("{error}; {remedy}")),
+                None => complain(&error),
+            }
+            Exit::Failed
+        }
+    }
+}

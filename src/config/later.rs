@@ -1,0 +1,153 @@
+//! What the configuration can say and this version does not do yet.
+//!
+//! Such a key is known and its value is checked. A value that would change what the relay does
+//! is refused rather than passed over. When a version learns one of them, its line goes.
+
+use super::problem::{Origin, Problem};
+use super::reader::Reader;
+use super::{
+    AfterPublish, BrokerKind, Config, Delivery, Failover, Layout, OnExhausted, OnSlotLost, TlsMode,
+    TlsVersion,
+};
+
+/// A setting of a later version.
+struct Later {
+    path: &'static str,
+    /// Whether the value asks for what is not there; the flag says whether somebody set it.
+    asked: fn(&Config, bool) -> bool,
+    /// What to do in its place.
+    instead: &'static str,
+}
+
+const fn later(
+    path: &'static str,
+    asked: fn(&Config, bool) -> bool,
+    instead: &'static str,
+) -> Later {
+    Later { path, asked, instead }
+}
+
+const NO_TLS: &str = "leave it out; this version speaks to PostgreSQL without TLS";
+const NO_BROKER_TLS: &str = "leave it out; this version speaks to the broker without TLS";
+const NO_RETRY: &str =
+    "leave it out; this version sends a refused message three times, then stops with status 3";
+
+const LATER: &[Later] = &[
+    later(
+        "postgres.tls.mode",
+        |c, _| !matches!(c.postgres.tls.mode, TlsMode::Disable | TlsMode::Prefer),
+        "write disable or prefer",
+    ),
+    later("postgres.tls.ca_file", |c, _| c.postgres.tls.ca_file.is_some(), NO_TLS),
+    later("postgres.tls.cert_file", |c, _| c.postgres.tls.cert_file.is_some(), NO_TLS),
+    later("postgres.tls.key_file", |c, _| c.postgres.tls.key_file.is_some(), NO_TLS),
+    later(
+        "replication.failover",
+        |c, _| c.replication.failover == Failover::True,
+        "write auto or false",
+    ),
+    later(
+        "replication.on_slot_lost",
+        |c, _| c.replication.on_slot_lost == OnSlotLost::Recover,
+        "write halt",
+    ),
+    later(
+        "replication.shard.count",
+        |c, _| c.replication.shard.count > 1,
+        "write 1; one relay has all keys",
+    ),
+    later(
+        "outbox.layout",
+        |c, _| c.outbox.layout == Layout::Debezium,
+        "write walpost, django or custom",
+    ),
+    later(
+        "outbox.backfill",
+        |c, set| set && c.outbox.backfill,
+        "leave it out; rows committed before the slot was made are not published",
+    ),
+    later(
+        "outbox.after_publish",
+        |c, set| set && c.outbox.after_publish != AfterPublish::Keep,
+        "leave it out or write keep; rows stay as they are",
+    ),
+    later(
+        "outbox.retention",
+        |c, set| set && c.outbox.retention.is_some(),
+        "leave it out or write never; rows are not deleted",
+    ),
+    later("broker.tls.enabled", |c, _| c.broker.tls.enabled, NO_BROKER_TLS),
+    later("broker.tls.ca_file", |c, _| c.broker.tls.ca_file.is_some(), NO_BROKER_TLS),
+    later("broker.tls.cert_file", |c, _| c.broker.tls.cert_file.is_some(), NO_BROKER_TLS),
+    later("broker.tls.key_file", |c, _| c.broker.tls.key_file.is_some(), NO_BROKER_TLS),
+    later("broker.tls.key_password", |c, _| !c.broker.tls.key_password.is_empty(), NO_BROKER_TLS),
+    later("broker.tls.server_name", |c, _| c.broker.tls.server_name.is_some(), NO_BROKER_TLS),
+    later(
+        "broker.tls.min_version",
+        |c, _| c.broker.tls.min_version != TlsVersion::V1_2,
+        NO_BROKER_TLS,
+    ),
+    later(
+        "broker.kind",
+        |c, _| matches!(c.broker.kind, BrokerKind::Activemq | BrokerKind::Artemis),
+        "write auto, rabbitmq or other",
+    ),
+    later(
+        "broker.delivery",
+        |c, _| c.broker.delivery == Delivery::Transactions,
+        "write auto or receipts",
+    ),
+    later(
+        "broker.connections",
+        |c, _| c.broker.connections > 1,
+        "write 1; one connection is faster than the broker",
+    ),
+    later("retry.first_wait", |c, _| c.retry.first_wait != defaults().first_wait, NO_RETRY),
+    later("retry.pause_after", |c, _| c.retry.pause_after != defaults().pause_after, NO_RETRY),
+    later("retry.pause", |c, _| c.retry.pause != defaults().pause, NO_RETRY),
+    later("retry.wait", |c, _| c.retry.wait != defaults().wait, NO_RETRY),
+    later("retry.max_attempts", |c, _| c.retry.max_attempts != defaults().max_attempts, NO_RETRY),
+    later("retry.max_parked", |c, _| c.retry.max_parked != defaults().max_parked, NO_RETRY),
+    later("retry.on_exhausted", |c, _| c.retry.on_exhausted != OnExhausted::Dead, NO_RETRY),
+    later("consumers", |c, _| !c.consumers.is_empty(), "leave it out; this version relays only"),
+];
+
+fn defaults() -> super::Retry {
+    Config::default().retry
+}
+
+/// Reports every setting that asks for what this version does not do.
+pub(super) fn refuse(config: &Config, reader: &mut Reader) {
+    for Later { path, asked, instead } in LATER {
+        let (origin, shown) = match reader.line(path) {
+            Some(line) => (line.origin.clone(), line.value.clone().unwrap_or_default()),
+            None => (Origin::Default, String::new()),
+        };
+        if asked(config, origin != Origin::Default) {
+            let value = if shown.is_empty() { String::new() } else { format!("{shown} ") };
+            let text = format!("{value}is not in this version; {instead}");
+            reader.problems.push(Problem { path: (*path).to_owned(), text, origin });
+        }
+    }
+}
+
+/// What the defaults of the layout ask for and this version does not do. It is said, not refused.
+pub(super) fn notes(config: &Config) -> Vec<String> {
+    let outbox = &config.outbox;
+    let mut notes = Vec::new();
+    if outbox.backfill {
+        notes.push("outbox.backfill: not in this version; rows committed before the slot was made are not published".to_owned());
+    }
+    if outbox.after_publish != AfterPublish::Keep {
+        notes.push(format!(
+            "outbox.after_publish: {} is not in this version; published rows stay as they are",
+            outbox.after_publish.as_str()
+        ));
+    }
+    if outbox.retention.is_some() {
+        notes.push(
+            "outbox.retention: not in this version; published rows are not deleted".to_owned(),
+        );
+    }
+    notes
+}

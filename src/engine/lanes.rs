@@ -1,0 +1,245 @@
+//! The broker's side of the engine: connections, SENDs, receipts, silence.
+
+use std::time::Duration;
+
+use super::lane::Probe;
+use super::types::{Action, CloseReason, Halt, LaneDown, Receipt, Receipted};
+use super::{Engine, window};
+
+impl<M> Engine<M> {
+    /// A lane is connected. What it has unreceipted is offered again by
+    /// [`next_send`](Self::next_send), in order, before anything new.
+    pub fn lane_up(&mut self, lane: usize, now: Duration) {
+        let Some(state) = self.lanes.get_mut(lane) else { return };
+        state.reset(true, now);
+        self.window.rewind(&mut state.order);
+        #[cfg(test)]
+        self.faulty_lane_up(lane);
+    }
+
+    /// The connection agreed on no heart-beats: then only an answered probe shows the broker
+    /// alive, and one unanswered for `receipt_timeout` loses the lane.
+    pub fn no_heartbeats(&mut self, lane: usize) {
+        if let Some(state) = self.lanes.get_mut(lane) {
+            state.heartbeats = false;
+        }
+    }
+
+    /// A lane's connection ended or could not be made.
+    pub fn lane_down(&mut self, lane: usize, why: LaneDown<'_>, now: Duration) {
+        match why {
+            LaneDown::Lost => {}
+            LaneDown::Refused { receipt, words } => self.refused(lane, receipt, words),
+            LaneDown::ConnectFailed => self.forgive(lane),
+        }
+        let Some(state) = self.lanes.get_mut(lane) else { return };
+        state.reset(false, now);
+        self.window.rewind(&mut state.order);
+        #[cfg(test)]
+        self.faulty_lane_down(lane);
+    }
+
+    /// The next message to write on the lane; it counts as sent. `None`: there is nothing to send,
+    /// or nothing may be sent (no session, lane down, a probe unanswered).
+    pub fn next_send(&mut self, lane: usize, now: Duration) -> Option<(Receipt, &M)> {
+        if self.session.is_none() && !fault!(self, SendWhileStandby) {
+            return None;
+        }
+        let probing = fault!(self, SendWhileProbing);
+        let state = self.lanes.get_mut(lane)?;
+        if !state.up || state.closing || (state.probe.is_some() && !probing) {
+            return None;
+        }
+        state.order.unsent()?;
+        if state.answered == state.sent || state.order.first() == state.order.unsent() {
+            // The broker owes an answer from now on, not from the last answer on.
+            state.silent_since = now;
+        }
+        state.sent += 1;
+        let (key, again) = self.window.mark_sent(&mut state.order, state.sent, now)?;
+        self.sent += u64::from(!again);
+        self.resent += u64::from(again);
+        let slot = self.window.get(key)?;
+        Some((slot.receipt, &slot.payload))
+    }
+
+    /// Whether [`next_send`](Self::next_send) would give a message.
+    #[must_use]
+    pub fn has_unsent(&self, lane: usize) -> bool {
+        self.session.is_some()
+            && self.lanes.get(lane).is_some_and(|state| {
+                state.up
+                    && !state.closing
+                    && state.probe.is_none()
+                    && state.order.unsent().is_some()
+            })
+    }
+
+    /// A RECEIPT. `None`: no message with this number is outstanding on the lane's present
+    /// connection; it is ignored.
+    pub fn receipt(&mut self, lane: usize, receipt: Receipt, now: Duration) -> Option<Receipted> {
+        let key = self.window.find(receipt)?;
+        let slot = self.window.get(key)?;
+        if (slot.lane != lane || slot.sent_no == 0 || !self.lanes.get(lane)?.up)
+            && !fault!(self, AcceptAnyReceipt)
+        {
+            return None;
+        }
+        let (lane, no) = (slot.lane, slot.sent_no);
+        let receipted = self.settle(key);
+        self.lanes.get_mut(lane)?.heard(no, now);
+        self.note_overtaken(lane, now);
+        #[cfg(test)]
+        if fault!(self, CumulativeReceipt) {
+            self.settle_sent_before(lane, no);
+        }
+        receipted
+    }
+
+    /// The message is done: it leaves the window, and its transaction may leave the ledger.
+    pub(super) fn settle(&mut self, key: window::Key) -> Option<Receipted> {
+        let lane = self.window.get(key)?.lane;
+        let state = self.lanes.get_mut(lane)?;
+        if state.order.first() == Some(key) {
+            state.overtaken_since = None;
+        }
+        let slot = self.window.remove(&mut state.order, key)?;
+        if let Some(record) = self.ledger.get_mut(slot.tx) {
+            record.unreceipted -= 1;
+            #[cfg(test)]
+            self.faulty_change_position(slot.tx);
+            if self.ledger.is_done(slot.tx) {
+                self.retire(slot.tx);
+            }
+        }
+        Some(Receipted {
+            commit_time: slot.commit_time,
+            first_sent: slot.first_sent.unwrap_or(slot.last_sent),
+            last_sent: slot.last_sent,
+            size: slot.size,
+        })
+    }
+
+    /// The lane's probe was answered: the broker reads. It proves nothing of the messages before.
+    pub fn probe_answered(&mut self, lane: usize, now: Duration) {
+        let Some(state) = self.lanes.get_mut(lane) else { return };
+        let Some(probe) = state.probe.take() else { return };
+        state.heard(probe.no, now);
+        self.note_overtaken(lane, now);
+        #[cfg(test)]
+        if fault!(self, ProbeIsReceipt) {
+            self.settle_sent_before(lane, probe.no);
+        }
+    }
+
+    /// The oldest unreceipted message has been overtaken when something sent after it is answered.
+    fn note_overtaken(&mut self, lane: usize, now: Duration) {
+        let state = &mut self.lanes[lane];
+        let first = state.order.first().and_then(|key| self.window.get(key));
+        let overtaken = first.is_some_and(|slot| slot.sent_no > 0 && slot.sent_no < state.answered);
+        state.overtaken_since = overtaken.then(|| state.overtaken_since.unwrap_or(now));
+    }
+
+    /// Time passed: probes silent lanes, closes those with a missing receipt (rule 7).
+    pub fn tick(&mut self, now: Duration) {
+        for lane in 0..self.lanes.len() {
+            if self.lane_deadline(lane).is_some_and(|at| at <= now) {
+                self.lane_overdue(lane, now);
+            }
+        }
+    }
+
+    fn lane_overdue(&mut self, lane: usize, now: Duration) {
+        let timeout = self.settings.receipt_timeout;
+        let state = &mut self.lanes[lane];
+        let missing = state.overtaken_since.is_some_and(|since| since + timeout <= now);
+        if missing && let Some(slot) = state.order.first().and_then(|key| self.window.get(key)) {
+            let receipt = slot.receipt;
+            state.closing = true;
+            self.actions.push_back(Action::Close { lane, why: CloseReason::Missing(receipt) });
+            let words =
+                format!("no receipt within {timeout:?} although something sent later was answered");
+            self.refused(lane, Some(receipt), &words);
+        } else if state.probe.is_some() {
+            state.closing = true;
+            self.actions.push_back(Action::Close { lane, why: CloseReason::Silent });
+        } else {
+            state.sent += 1;
+            state.probe = Some(Probe { no: state.sent, since: now });
+            self.actions.push_back(Action::Probe { lane });
+        }
+    }
+
+    /// When [`tick`](Self::tick) wants to be called next.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
+        (0..self.lanes.len()).filter_map(|lane| self.lane_deadline(lane)).min()
+    }
+
+    fn lane_deadline(&self, lane: usize) -> Option<Duration> {
+        let state = &self.lanes[lane];
+        let outstanding =
+            state.order.first().is_some() && state.order.first() != state.order.unsent();
+        if !state.up || state.closing || (!outstanding && state.probe.is_none()) {
+            return None;
+        }
+        let missing = state
+            .overtaken_since
+            .filter(|_| !fault!(self, MissingNeverNoticed))
+            .map(|since| since + self.settings.receipt_timeout);
+        let silent = match state.probe {
+            Some(probe) => (!state.heartbeats || fault!(self, CloseOnSilence))
+                .then(|| probe.since + self.settings.receipt_timeout),
+            None => (state.answered < state.sent && !fault!(self, NoProbe))
+                .then(|| state.silent_since + self.settings.probe_after),
+        };
+        [missing, silent].into_iter().flatten().min()
+    }
+
+    /// Whether the broker is holding this lane: it is connected and a probe is unanswered.
+    #[must_use]
+    pub fn blocked(&self, lane: usize) -> bool {
+        self.lanes.get(lane).is_some_and(|state| state.up && state.probe.is_some())
+    }
+
+    /// Who was refused? The message that is named, else whatever is unreceipted (rule 6, as far as
+    /// it goes without parking): a message refused too often with the same words halts the relay.
+    fn refused(&mut self, lane: usize, named: Option<Receipt>, words: &str) {
+        let limit = self.settings.same_refusals;
+        let Some(state) = self.lanes.get_mut(lane) else { return };
+        let same = state.last_refusal.as_deref() == Some(words);
+        state.last_refusal = Some(words.into());
+        let named = named.filter(|receipt| self.window.find(*receipt).is_some());
+        let (mut suspects, mut worst) = (0, None::<(u8, Receipt)>);
+        self.window.for_each_sent(&state.order, |slot| {
+            if named.is_some_and(|receipt| receipt != slot.receipt) {
+                return;
+            }
+            slot.refused = if same { slot.refused.saturating_add(1) } else { 1 };
+            suspects += 1;
+            if worst.is_none_or(|(times, _)| slot.refused > times) {
+                worst = Some((slot.refused, slot.receipt));
+            }
+        });
+        if let Some((times, receipt)) = worst.filter(|(times, _)| *times >= limit)
+            && !fault!(self, RefusalsNeverHalt)
+        {
+            self.actions.push_back(Action::Halt(Halt {
+                receipt,
+                suspects,
+                times,
+                words: words.to_owned(),
+            }));
+        }
+        #[cfg(test)]
+        if fault!(self, RefusalIsReceipt) {
+            self.settle_refused(lane, named);
+        }
+    }
+
+    /// What a broker on its way down refused was not refused for its own sake.
+    fn forgive(&mut self, lane: usize) {
+        let Some(state) = self.lanes.get_mut(lane) else { return };
+        state.last_refusal = None;
+    }
+}

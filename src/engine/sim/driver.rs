@@ -1,0 +1,319 @@
+//! Plays the pump: between the engine on one side and the two models on the other, and tells the
+//! judge of everything.
+
+use std::collections::VecDeque;
+use std::fmt::Arguments;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::engine::{Action, Engine, Fault, LaneDown};
+use crate::lsn::Lsn;
+
+use super::Payload;
+use super::broker::Broker;
+use super::judge::{Judge, Rule, Verdict, Violation};
+use super::postgres::{Fate, Postgres};
+use super::pump::Pending;
+use super::schedule::{Schedule, Step};
+
+/// What happened in a schedule: to see that schedules are worth their name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) accepted: u64,
+    pub(super) known: u64,
+    pub(super) full: u64,
+    pub(super) receipts: u64,
+    pub(super) garbage: u64,
+    pub(super) probes: u64,
+    pub(super) closes: u64,
+    pub(super) refusals: u64,
+    pub(super) halts: u64,
+    pub(super) broken_off: u64,
+    pub(super) failovers: u64,
+    pub(super) kills: u64,
+}
+
+impl Tally {
+    /// Adds what happened in another schedule.
+    pub(super) fn add(&mut self, other: &Tally) {
+        self.accepted += other.accepted;
+        self.known += other.known;
+        self.full += other.full;
+        self.receipts += other.receipts;
+        self.garbage += other.garbage;
+        self.probes += other.probes;
+        self.closes += other.closes;
+        self.refusals += other.refusals;
+        self.halts += other.halts;
+        self.broken_off += other.broken_off;
+        self.failovers += other.failovers;
+        self.kills += other.kills;
+    }
+}
+
+/// One schedule as it runs.
+pub(super) struct Driver {
+    pub(super) rng: Rng,
+    pub(super) schedule: Schedule,
+    fault: Option<Fault>,
+    pub(super) now: Duration,
+    pub(super) pg: Postgres,
+    pub(super) broker: Broker,
+    pub(super) engine: Engine<Payload>,
+    pub(super) judge: Judge,
+    pub(super) pending: Option<Pending>,
+    /// Status updates on their way.
+    pub(super) uplink: VecDeque<Lsn>,
+    /// The engine has halted.
+    pub(super) halted: bool,
+    pub(super) tally: Tally,
+    /// What happened, kept when asked for.
+    pub(super) trace: Option<Vec<String>>,
+}
+
+impl Driver {
+    pub(super) fn new(seed: u64, fault: Option<Fault>, strict: bool, traced: bool) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let schedule = Schedule::draw(&mut rng);
+        let mut driver = Driver {
+            now: Duration::from_secs(1_000),
+            fault,
+            pg: Postgres::new(schedule.xids),
+            broker: Broker::new(&schedule),
+            engine: engine(&schedule, fault),
+            judge: Judge::new(&schedule, strict),
+            pending: None,
+            uplink: VecDeque::new(),
+            halted: false,
+            tally: Tally::default(),
+            trace: traced.then(Vec::new),
+            rng,
+            schedule,
+        };
+        let drawn = if traced { format!("{:?}", driver.schedule) } else { String::new() };
+        driver.note(format_args!("{drawn}"));
+        driver
+    }
+
+    /// Runs the schedule, then the calm, then has the judge look at the end.
+    pub(super) fn run(&mut self) -> Verdict {
+        for _ in 0..self.schedule.steps {
+            let step = self.schedule.next(&mut self.rng);
+            self.step(step)?;
+            if self.halted {
+                self.mend_and_restart();
+            }
+        }
+        self.calm()?;
+        self.judge.end(&self.pg, &self.broker.stored)
+    }
+
+    pub(super) fn note(&mut self, what: Arguments<'_>) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>9.3} {what}", self.now.as_secs_f64()));
+        }
+    }
+
+    fn step(&mut self, step: Step) -> Verdict {
+        let lane = self.rng.usize(..self.schedule.lanes);
+        let burst = self.rng.usize(1..=4);
+        match step {
+            Step::Write => self.pg.write(&mut self.rng, &self.schedule),
+            Step::Read => return self.read(burst, 12),
+            Step::Pump => return self.pump(lane),
+            Step::Take => return self.take(lane, burst),
+            Step::Answer => return self.answers(lane, burst),
+            Step::Report => self.report(),
+            Step::Arrive => return self.arrive(),
+            Step::Checkpoint => self.pg.checkpoint(),
+            Step::Wait => {
+                let millis = self.rng.u64(1..=900);
+                return self.wait(Duration::from_millis(millis));
+            }
+            Step::WaitLong => {
+                let millis = self.rng.u64(1_000..=60_000);
+                return self.wait(Duration::from_millis(millis));
+            }
+            Step::Connect => return self.connect(lane),
+            Step::OpenSource => return self.open_source(),
+            Step::LoseLane => return self.lose_lane(lane, LaneDown::Lost),
+            Step::Unreachable => return self.unreachable(),
+            Step::Freeze => self.broker.frozen = !self.broker.frozen,
+            Step::Garbage => return self.garbage(lane),
+            _ => return self.server(step),
+        }
+        Ok(())
+    }
+
+    /// Trouble that ends the replication connection.
+    fn server(&mut self, step: Step) -> Verdict {
+        self.note(format_args!("{step:?}"));
+        match step {
+            Step::Restart => self.pg.restart(),
+            Step::Crash => self.pg.crash(&mut self.rng),
+            Step::Failover => {
+                self.tally.failovers += 1;
+                self.pg.failover(&mut self.rng);
+            }
+            Step::Kill => {
+                self.restart();
+                return Ok(());
+            }
+            _ => self.pg.stop(),
+        }
+        self.judge.timeline(&self.pg);
+        self.lose_source()
+    }
+
+    // --- time and looking
+
+    /// Time passes; the pump wakes when the engine asked to be woken, or late.
+    fn wait(&mut self, span: Duration) -> Verdict {
+        let until = self.now + span;
+        let late = self.rng.u8(..4) == 0;
+        let mut turns = 0;
+        while let Some(deadline) = self.engine.deadline().filter(|&at| at <= until) {
+            self.now = if late { until } else { self.now.max(deadline) };
+            turns += 1;
+            self.judge.hold(Rule::Silence, turns < 100, || {
+                format!("the deadline {deadline:?} never passes")
+            })?;
+            if turns >= 100 {
+                break;
+            }
+            self.engine.tick(self.now);
+            self.look()?;
+            self.judge.silence(self.now)?;
+        }
+        self.now = until;
+        self.judge.silence(self.now)
+    }
+
+    /// Does what the engine asks for, then has the judge look at it.
+    pub(super) fn look(&mut self) -> Verdict {
+        while let Some(action) = self.engine.next_action() {
+            self.note(format_args!("{action:?}"));
+            match action {
+                Action::Probe { lane } => {
+                    self.tally.probes += 1;
+                    self.judge.probe(lane, self.now)?;
+                    self.broker.write_probe(lane);
+                }
+                Action::Close { lane, why } => {
+                    self.tally.closes += 1;
+                    self.judge.close(lane, why, self.now)?;
+                    self.lose_lane(lane, LaneDown::Lost)?;
+                }
+                Action::Halt(halt) => {
+                    self.tally.halts += 1;
+                    self.judge.halt(&halt)?;
+                    self.halted = true;
+                }
+            }
+        }
+        for lane in 0..self.schedule.lanes {
+            self.judge.blocked(lane, self.engine.blocked(lane))?;
+        }
+        self.judge.look(
+            &self.pg,
+            self.engine.watermark(),
+            self.engine.in_flight(),
+            self.engine.ledger_len(),
+        )
+    }
+
+    // --- lives
+
+    /// walpost is gone and started again: it knows what the server knows.
+    fn restart(&mut self) {
+        self.note(format_args!("killed"));
+        self.tally.kills += 1;
+        self.pg.stop();
+        self.uplink.clear();
+        self.pending = None;
+        for lane in 0..self.schedule.lanes {
+            // What the kernel holds may still be read by the broker.
+            while self.rng.bool() && self.broker.take(lane, &mut self.pg.rows, &mut self.rng) {}
+            self.broker.lose(lane);
+        }
+        self.engine = engine(&self.schedule, self.fault);
+        self.judge.new_life();
+        self.halted = false;
+    }
+
+    /// An operator has mended what the broker refused, and starts walpost again.
+    fn mend_and_restart(&mut self) {
+        self.pg.rows.iter_mut().for_each(|row| row.fate = Fate::Taken);
+        self.restart();
+    }
+
+    // --- the calm
+
+    /// All faults end. What is refused for ever must halt the relay; once that is mended,
+    /// everything must arrive, and the positions must reach the end of the WAL.
+    fn calm(&mut self) -> Verdict {
+        self.note(format_args!("calm"));
+        self.broker.frozen = false;
+        self.broker.unreachable = false;
+        self.broker.swallowed = 0;
+        let limit = self.now + (super::PROBE_AFTER + super::RECEIPT_TIMEOUT) * 6;
+        let mut span = Duration::from_millis(100);
+        for _ in 0..10_000 {
+            let before = (self.tally.receipts, self.pg.confirmed);
+            if self.round()? {
+                return Ok(());
+            }
+            let moved = before != (self.tally.receipts, self.pg.confirmed);
+            span = if moved {
+                Duration::from_millis(100)
+            } else {
+                (span * 2).min(Duration::from_secs(8))
+            };
+            self.wait(span)?;
+            if self.halted {
+                self.mend_and_restart();
+            }
+            let stuck = self.now > limit;
+            self.judge.hold(Rule::Stuck, !stuck, || {
+                format!("{} messages wait for ever", self.judge.waiting())
+            })?;
+            if stuck {
+                break;
+            }
+        }
+        self.judge.hold(Rule::Stuck, false, || "the calm never ends".to_owned())
+    }
+
+    /// One turn of everything; true once there is nothing left to do.
+    fn round(&mut self) -> Result<bool, Violation> {
+        self.open_source()?;
+        for lane in 0..self.schedule.lanes {
+            self.connect(lane)?;
+            self.pump(lane)?;
+            self.take(lane, 8)?;
+            self.answers(lane, 8)?;
+            if self.halted {
+                return Ok(false);
+            }
+        }
+        self.read(8, 0)?;
+        if self.pending.is_none()
+            && let Some(wire) = self.pg.idle()
+        {
+            self.on_wire(wire)?;
+        }
+        self.report();
+        while !self.uplink.is_empty() {
+            self.arrive()?;
+        }
+        Ok(self.judge.waiting() == 0 && self.pg.confirmed == self.pg.end())
+    }
+}
+
+fn engine(schedule: &Schedule, fault: Option<Fault>) -> Engine<Payload> {
+    match fault {
+        Some(fault) => Engine::with_fault(schedule.settings(), fault),
+        None => Engine::new(schedule.settings()),
+    }
+}

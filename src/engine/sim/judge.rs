@@ -1,0 +1,360 @@
+//! The judge: what must be true, held against what the engine says and does.
+//!
+//! It knows no window, ledger or ring; it keeps plain lists of everything that ever happened and
+//! looks things up in them. The two *outside* rules are those a user would see (nothing lost,
+//! everything arrives); the others pin the engine down more tightly, so that a fault shows at
+//! once and not only when a crash happens to follow.
+
+use std::time::Duration;
+
+use crate::engine::{Change, InFlight};
+use crate::lsn::Lsn;
+
+use super::identity::Memory;
+use super::lanes::LaneFacts;
+use super::postgres::{Postgres, Transaction};
+use super::schedule::Schedule;
+
+/// A rule that was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Rule {
+    /// A position was confirmed past a committed row that has no receipt.
+    Lost,
+    /// All faults are over and yet not everything arrives and is confirmed.
+    Stuck,
+    /// Something was sent that is no committed row, or not this one.
+    Invented,
+    /// The watermark is not what the receipts allow, exactly.
+    Watermark,
+    /// A change is taken for known or new wrongly.
+    Identity,
+    /// Sent out of order.
+    Order,
+    /// Sent again without need.
+    Repeat,
+    /// The window or the ledger is too long, or its figures are wrong.
+    Window,
+    /// Sent (or not sent) although the lane may not (or must).
+    Sending,
+    /// A probe or a close that is not due, or is overdue.
+    Silence,
+    /// A receipt counted wrongly.
+    Receipt,
+    /// Halted without need.
+    Halt,
+    /// An honest stream was called malformed.
+    Stream,
+}
+
+/// A broken rule and how.
+#[derive(Debug)]
+pub(super) struct Violation {
+    pub(super) rule: Rule,
+    pub(super) what: String,
+}
+
+pub(super) type Verdict = Result<(), Violation>;
+
+/// A message that the engine accepted.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) serial: usize,
+    pub(super) uid: usize,
+    pub(super) size: usize,
+    pub(super) commit_time: crate::pgoutput::PgTime,
+    pub(super) number: Option<u64>,
+    pub(super) first_sent: Duration,
+    pub(super) last_sent: Duration,
+    pub(super) receipted: bool,
+}
+
+#[derive(Debug)]
+enum Item {
+    /// All after it waits for this message.
+    Message(usize),
+    Candidate(Lsn),
+}
+
+#[derive(Debug)]
+struct Session {
+    confirmed: Lsn,
+    items: Vec<Item>,
+    done: usize,
+    best: Lsn,
+    open: Option<usize>,
+}
+
+/// The judge's memory.
+#[derive(Debug)]
+pub(super) struct Judge {
+    /// Whether the rules beyond the outside ones are held.
+    strict: bool,
+    messages_max: usize,
+    bytes_max: usize,
+    pub(super) heartbeats: bool,
+    pub(super) lanes: Vec<LaneFacts>,
+    // --- one life of walpost
+    pub(super) messages: Vec<Message>,
+    memory: Memory,
+    session: Option<Session>,
+    waiting: InFlight,
+    // --- for ever
+    /// By serial number: sent to, or receipted by, the broker.
+    pub(super) ever_sent: Vec<bool>,
+    ever_receipted: Vec<bool>,
+    /// Transactions of the present timeline whose rows are all receipted.
+    safe: usize,
+    /// By key: how many rows of the present timeline were looked at and found sent.
+    pub(super) first_sent: Vec<(usize, usize)>,
+}
+
+impl Judge {
+    pub(super) fn new(schedule: &Schedule, strict: bool) -> Self {
+        Judge {
+            strict,
+            messages_max: schedule.messages,
+            bytes_max: schedule.bytes,
+            heartbeats: schedule.heartbeats,
+            lanes: (0..schedule.lanes).map(|_| LaneFacts::default()).collect(),
+            messages: Vec::new(),
+            memory: Memory::new(schedule.ring),
+            session: None,
+            waiting: InFlight::default(),
+            ever_sent: Vec::new(),
+            ever_receipted: Vec::new(),
+            safe: 0,
+            first_sent: vec![(0, 0); usize::try_from(schedule.keys).unwrap()],
+        }
+    }
+
+    /// Holds a rule.
+    pub(super) fn hold(&self, rule: Rule, held: bool, what: impl FnOnce() -> String) -> Verdict {
+        let outside = matches!(rule, Rule::Lost | Rule::Stuck);
+        if held || !(self.strict || outside) {
+            return Ok(());
+        }
+        Err(Violation { rule, what: what() })
+    }
+
+    /// walpost was killed, and a new one starts with nothing but what the server knows.
+    pub(super) fn new_life(&mut self) {
+        self.messages.clear();
+        self.memory.clear();
+        self.session = None;
+        self.waiting = InFlight::default();
+        self.lanes.iter_mut().for_each(|lane| *lane = LaneFacts::default());
+    }
+
+    // --- the stream
+
+    /// The slot is ours.
+    pub(super) fn session_started(&mut self, confirmed: Lsn) {
+        self.session =
+            Some(Session { confirmed, items: Vec::new(), done: 0, best: Lsn::INVALID, open: None });
+    }
+
+    /// The slot is ours no longer.
+    pub(super) fn session_lost(&mut self) {
+        if let Some(uid) = self.session.take().and_then(|session| session.open) {
+            self.memory.broken_off(uid);
+        }
+    }
+
+    /// Whether the slot is ours.
+    pub(super) fn in_session(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// A Begin was read.
+    pub(super) fn begin(&mut self, tx: &Transaction) {
+        self.memory.begin(tx);
+        if let Some(session) = &mut self.session {
+            session.open = Some(tx.uid);
+        }
+    }
+
+    /// A change was read; the engine says whether it knows it.
+    pub(super) fn change(&mut self, tx: &Transaction, index: usize, said: Change) -> Verdict {
+        if tx.changes[index].row.is_none() {
+            return Ok(()); // nothing was accepted, nothing follows from the answer
+        }
+        let accepted = self.memory.message(tx.uid, index);
+        let must = self.memory.must_know(tx.uid, index, &self.messages);
+        let may = accepted.is_some();
+        let known = said == Change::Known;
+        self.hold(Rule::Identity, may || !known, || {
+            format!("change {index} of {:?} was never accepted, but is called known", tx.id)
+        })?;
+        self.hold(Rule::Identity, known || !must, || {
+            format!("change {index} of {:?} was accepted, but is called new", tx.id)
+        })?;
+        if let (true, Some(message)) = (known, accepted) {
+            self.wait_for(message);
+        }
+        Ok(())
+    }
+
+    /// Whether the window takes a message of this size.
+    pub(super) fn fits(&self, size: usize, said: bool) -> Verdict {
+        let InFlight { messages, bytes } = self.waiting;
+        let fits =
+            messages == 0 || (messages < self.messages_max && bytes + size <= self.bytes_max);
+        self.hold(Rule::Window, fits == said, || {
+            format!("{messages} messages and {bytes} bytes in flight: room for {size} more is {fits}, not {said}")
+        })
+    }
+
+    /// A change becomes a message; gives its index.
+    pub(super) fn accept(
+        &mut self,
+        tx: &Transaction,
+        index: usize,
+        serial: usize,
+        size: usize,
+        lane: usize,
+    ) -> usize {
+        let message = self.messages.len();
+        self.messages.push(Message {
+            serial,
+            uid: tx.uid,
+            size,
+            commit_time: tx.id.commit_time,
+            number: None,
+            first_sent: Duration::ZERO,
+            last_sent: Duration::ZERO,
+            receipted: false,
+        });
+        self.waiting.messages += 1;
+        self.waiting.bytes += size;
+        self.lanes[lane].queue.push(message);
+        self.memory.accept(tx.uid, index, message);
+        self.wait_for(message);
+        message
+    }
+
+    fn wait_for(&mut self, message: usize) {
+        if let Some(session) = &mut self.session {
+            session.items.push(Item::Message(message));
+        }
+    }
+
+    /// A Commit was read.
+    pub(super) fn commit(&mut self, tx: &Transaction) {
+        if let Some(session) = &mut self.session {
+            session.items.push(Item::Candidate(tx.end));
+            session.open = None;
+        }
+        self.memory.commit(tx.uid, &self.messages);
+    }
+
+    /// A keepalive was read.
+    pub(super) fn keepalive(&mut self, wal_end: Lsn) {
+        if let Some(session) = self.session.as_mut().filter(|session| session.open.is_none()) {
+            session.items.push(Item::Candidate(wal_end));
+        }
+    }
+
+    /// A message got its receipt.
+    pub(super) fn receipted(&mut self, index: usize) {
+        let message = &mut self.messages[index];
+        message.receipted = true;
+        self.waiting.messages -= 1;
+        self.waiting.bytes -= message.size;
+        let (serial, uid) = (message.serial, message.uid);
+        if self.ever_receipted.len() <= serial {
+            self.ever_receipted.resize(serial + 1, false);
+        }
+        self.ever_receipted[serial] = true;
+        self.memory.finish(uid, &self.messages);
+    }
+
+    // --- positions
+
+    /// What the watermark must be now: the highest candidate of this session before which all is
+    /// receipted, or `0/0` while that is below what the slot had confirmed.
+    fn allowed(&mut self) -> Option<Lsn> {
+        let session = self.session.as_mut()?;
+        while let Some(item) = session.items.get(session.done) {
+            match *item {
+                Item::Message(message) if !self.messages[message].receipted => break,
+                Item::Message(_) => {}
+                Item::Candidate(lsn) => session.best = session.best.max(lsn),
+            }
+            session.done += 1;
+        }
+        Some(if session.best >= session.confirmed { session.best } else { Lsn::INVALID })
+    }
+
+    /// Looks at the engine after anything happened.
+    pub(super) fn look(
+        &mut self,
+        pg: &Postgres,
+        watermark: Lsn,
+        in_flight: InFlight,
+        ledger: usize,
+    ) -> Verdict {
+        if let Some(allowed) = self.allowed() {
+            self.hold(Rule::Watermark, watermark == allowed, || {
+                format!("the watermark is {watermark}, the receipts allow {allowed}")
+            })?;
+            if self.strict {
+                self.position(pg, watermark, "the watermark")?;
+            }
+        }
+        self.hold(Rule::Window, in_flight == self.waiting, || {
+            format!("{in_flight:?} is reported, it is {:?}", self.waiting)
+        })?;
+        self.hold(Rule::Window, ledger <= self.messages_max + 1, || {
+            format!("the ledger has {ledger} entries")
+        })
+    }
+
+    /// A position must not lie past a committed row of the present timeline without a receipt.
+    fn position(&mut self, pg: &Postgres, position: Lsn, whose: &str) -> Verdict {
+        while let Some(tx) = pg.wal.get(self.safe).filter(|tx| tx.id.commit_lsn < position) {
+            for row in tx.changes.iter().filter_map(|change| change.row) {
+                let receipted = self.ever_receipted.get(row).copied().unwrap_or(false);
+                self.hold(Rule::Lost, receipted, || {
+                    format!(
+                        "{whose} {position} is past row {row} of {:?}, which has no receipt",
+                        tx.id
+                    )
+                })?;
+            }
+            self.safe += 1;
+        }
+        Ok(())
+    }
+
+    /// The server's confirmed position has moved.
+    pub(super) fn confirmed(&mut self, pg: &Postgres) -> Verdict {
+        self.position(pg, pg.confirmed, "the confirmed position")
+    }
+
+    /// Transactions are gone: the present timeline has only these.
+    pub(super) fn timeline(&mut self, pg: &Postgres) {
+        self.safe = self.safe.min(pg.wal.len());
+        self.first_sent.iter_mut().for_each(|at| *at = (0, 0));
+    }
+
+    /// All faults are over and all was given time: what must be true now.
+    pub(super) fn end(&mut self, pg: &Postgres, stored: &[bool]) -> Verdict {
+        self.hold(Rule::Stuck, pg.confirmed == pg.end(), || {
+            format!("{} is confirmed, the WAL ends at {}", pg.confirmed, pg.end())
+        })?;
+        self.confirmed(pg)?;
+        for row in pg.wal.iter().flat_map(|tx| &tx.changes).filter_map(|change| change.row) {
+            self.hold(Rule::Lost, stored.get(row).copied().unwrap_or(false), || {
+                format!("the broker never stored row {row}")
+            })?;
+        }
+        self.hold(Rule::Stuck, self.waiting.messages == 0, || {
+            format!("{:?} at the end", self.waiting)
+        })
+    }
+
+    /// Messages without a receipt.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.messages
+    }
+}

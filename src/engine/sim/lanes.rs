@@ -1,0 +1,317 @@
+//! The judge's eye on the lanes: order, repeats, silence, probes, closes, halts.
+
+use std::time::Duration;
+
+use crate::engine::{CloseReason, Halt, LaneDown, Receipt, Receipted};
+
+use super::judge::{Judge, Message, Rule, Verdict};
+use super::postgres::Postgres;
+use super::{PROBE_AFTER, Payload, RECEIPT_TIMEOUT, SAME_REFUSALS};
+
+/// A message written on the present connection and not receipted.
+#[derive(Clone, Copy, Debug)]
+struct Outstanding {
+    message: usize,
+    turn: u64,
+    /// When something written after it was answered for the first time.
+    overtaken: Option<Duration>,
+}
+
+/// What happened on a lane.
+#[derive(Debug, Default)]
+pub(super) struct LaneFacts {
+    up: bool,
+    /// Unreceipted messages of this lane in the order in which they were accepted.
+    pub(super) queue: Vec<usize>,
+    outstanding: Vec<Outstanding>,
+    /// The unanswered probe: its turn, and when it was asked for.
+    probe: Option<(u64, Duration)>,
+    turn: u64,
+    last_sent: Duration,
+    last_answer: Duration,
+    /// When a probe was last answered.
+    released: Duration,
+    /// Refusals since the last connect failure: the broker's words (none: a receipt was missing,
+    /// rule 7), and the messages they may concern.
+    refusals: Vec<(Option<String>, Vec<usize>)>,
+}
+
+impl LaneFacts {
+    /// Something was answered: what was written before it and has no receipt is overtaken.
+    fn answered(&mut self, turn: u64, now: Duration) {
+        self.last_answer = now;
+        for earlier in self.outstanding.iter_mut().filter(|o| o.turn < turn) {
+            earlier.overtaken.get_or_insert(now);
+        }
+    }
+
+    /// Whether the broker is holding the lane: a probe is unanswered, and yet heart-beats come.
+    fn held(&self, heartbeats: bool) -> bool {
+        heartbeats && self.probe.is_some()
+    }
+
+    /// Whether the lane must be closed: a receipt is missing, and the broker was not holding us
+    /// meanwhile; or, without heart-beats, the answer to a probe is.
+    fn must_close(&self, now: Duration, heartbeats: bool) -> bool {
+        let due = |at: Duration| now >= at + RECEIPT_TIMEOUT;
+        let dead = !heartbeats && self.probe.is_some_and(|(_, asked)| due(asked));
+        let missing = |o: &Outstanding| o.overtaken.is_some_and(|at| due(at.max(self.released)));
+        dead || (!self.held(heartbeats) && self.outstanding.iter().any(missing))
+    }
+}
+
+impl Judge {
+    /// A lane is connected.
+    pub(super) fn lane_up(&mut self, lane: usize, now: Duration) {
+        let facts = &mut self.lanes[lane];
+        facts.up = true;
+        facts.last_answer = now;
+        facts.last_sent = now;
+    }
+
+    /// A lane is lost, was refused something or could not connect.
+    pub(super) fn lane_down(&mut self, lane: usize, why: LaneDown<'_>) {
+        let facts = &mut self.lanes[lane];
+        facts.up = false;
+        facts.probe = None;
+        let mut suspects: Vec<_> = facts.outstanding.drain(..).map(|o| o.message).collect();
+        match why {
+            LaneDown::Lost => {}
+            LaneDown::ConnectFailed => facts.refusals.clear(),
+            LaneDown::Refused { receipt, words } => {
+                if let Some(Receipt(number)) = receipt {
+                    suspects.retain(|&message| self.messages[message].number == Some(number));
+                }
+                facts.refusals.push((Some(words.to_owned()), suspects));
+            }
+        }
+    }
+
+    /// What `next_send` gave.
+    pub(super) fn sent(
+        &mut self,
+        pg: &Postgres,
+        lane: usize,
+        given: Option<(Receipt, &Payload)>,
+        now: Duration,
+    ) -> Verdict {
+        let facts = &self.lanes[lane];
+        let may = facts.up && facts.probe.is_none() && self.in_session();
+        let due = facts
+            .queue
+            .iter()
+            .copied()
+            .find(|&message| !facts.outstanding.iter().any(|o| o.message == message));
+        let Some((Receipt(number), payload)) = given else {
+            return self.hold(Rule::Sending, due.is_none() || !may, || {
+                format!("message {due:?} is due on lane {lane}, nothing is sent")
+            });
+        };
+        self.hold(Rule::Sending, may, || {
+            format!("message {payload:?} is sent on lane {lane}, which may not: {facts:?}")
+        })?;
+        let index = payload.message;
+        let message = &self.messages[index];
+        let row = &pg.rows[payload.serial];
+        self.hold(Rule::Invented, message.serial == payload.serial && row.committed, || {
+            format!("message {index} is sent as {payload:?}; committed: {}", row.committed)
+        })?;
+        self.hold(Rule::Repeat, !message.receipted, || {
+            format!("message {index} has its receipt and is sent again")
+        })?;
+        self.hold(Rule::Repeat, facts.outstanding.iter().all(|o| o.message != index), || {
+            format!("message {index} is outstanding on lane {lane} and is sent again")
+        })?;
+        self.hold(Rule::Order, due == Some(index), || {
+            format!("message {due:?} is due on lane {lane}, {index} is sent")
+        })?;
+        let free = || !self.messages.iter().any(|other| other.number == Some(number));
+        self.hold(
+            Rule::Receipt,
+            message.number.map_or_else(free, |before| before == number),
+            || {
+                format!(
+                    "message {index} is sent with receipt {number}, before with {:?}",
+                    message.number
+                )
+            },
+        )?;
+        self.write(lane, index, number, now);
+        self.first_sending(pg, payload.serial)
+    }
+
+    fn write(&mut self, lane: usize, index: usize, number: u64, now: Duration) {
+        let message = &mut self.messages[index];
+        if message.number.is_none() {
+            message.first_sent = now;
+            message.number = Some(number);
+        }
+        message.last_sent = now;
+        let facts = &mut self.lanes[lane];
+        facts.turn += 1;
+        facts.last_sent = now;
+        facts.outstanding.push(Outstanding { message: index, turn: facts.turn, overtaken: None });
+    }
+
+    /// The first sendings of the rows of a key come in the commit order of the present timeline.
+    fn first_sending(&mut self, pg: &Postgres, serial: usize) -> Verdict {
+        if self.ever_sent.len() <= serial {
+            self.ever_sent.resize(serial + 1, false);
+        }
+        if self.ever_sent[serial] {
+            return Ok(());
+        }
+        let key = pg.rows[serial].key;
+        let (mut at, mut change) = self.first_sent[usize::try_from(key).unwrap()];
+        let mut earlier = None;
+        'wal: while let Some(tx) = pg.wal.get(at) {
+            while let Some(logged) = tx.changes.get(change) {
+                let unsent = |row: &usize| !self.ever_sent.get(*row).copied().unwrap_or(false);
+                earlier = logged.row.filter(|&row| pg.rows[row].key == key).filter(unsent);
+                if earlier.is_some() {
+                    break 'wal;
+                }
+                change += 1;
+            }
+            at += 1;
+            change = 0;
+        }
+        self.first_sent[usize::try_from(key).unwrap()] = (at, change);
+        self.ever_sent[serial] = true;
+        // A row that another timeline has taken with it may come at any time.
+        let lost =
+            || !pg.wal.iter().any(|tx| tx.changes.iter().any(|logged| logged.row == Some(serial)));
+        self.hold(Rule::Order, earlier.is_none_or(|row| row == serial) || lost(), || {
+            format!("row {serial} is sent before row {earlier:?} of the same key")
+        })
+    }
+
+    /// A lane has read a receipt; the engine says what it was.
+    pub(super) fn receipt(
+        &mut self,
+        lane: usize,
+        number: u64,
+        said: Option<Receipted>,
+        now: Duration,
+    ) -> Verdict {
+        let facts = &mut self.lanes[lane];
+        let messages = &self.messages;
+        let found =
+            facts.outstanding.iter().position(|o| messages[o.message].number == Some(number));
+        let Some(found) = found else {
+            return self.hold(Rule::Receipt, said.is_none(), || {
+                format!(
+                    "receipt {number} answers nothing on lane {lane}, and is taken for {said:?}"
+                )
+            });
+        };
+        let Outstanding { message, turn, .. } = facts.outstanding.remove(found);
+        facts.answered(turn, now);
+        facts.queue.retain(|&queued| queued != message);
+        if !self.messages[message].receipted {
+            self.receipted(message);
+        }
+        let Message { commit_time, first_sent, last_sent, size, .. } = self.messages[message];
+        let right = Receipted { commit_time, first_sent, last_sent, size };
+        self.hold(Rule::Receipt, said == Some(right), || {
+            format!("receipt {number} is {right:?}, not {said:?}")
+        })
+    }
+
+    /// The engine asks for a probe.
+    pub(super) fn probe(&mut self, lane: usize, now: Duration) -> Verdict {
+        let facts = &mut self.lanes[lane];
+        let silent = now >= facts.last_answer + PROBE_AFTER;
+        let due = facts.up && facts.probe.is_none() && !facts.outstanding.is_empty() && silent;
+        facts.turn += 1;
+        facts.probe = Some((facts.turn, now));
+        let facts = &self.lanes[lane];
+        self.hold(Rule::Silence, due, || format!("a probe on lane {lane} is not due: {facts:?}"))
+    }
+
+    /// A lane has read the answer to a probe.
+    pub(super) fn probe_answered(&mut self, lane: usize, now: Duration) {
+        let facts = &mut self.lanes[lane];
+        if let Some((turn, _)) = facts.probe.take() {
+            facts.answered(turn, now);
+            facts.released = now;
+        }
+    }
+
+    /// Whether the lane is said to be held by the broker.
+    pub(super) fn blocked(&self, lane: usize, said: bool) -> Verdict {
+        self.hold(Rule::Silence, said == self.lanes[lane].probe.is_some(), || {
+            format!("lane {lane} is said to be blocked: {said}, {:?}", self.lanes[lane])
+        })
+    }
+
+    /// The engine asks for a lane to be closed.
+    pub(super) fn close(&mut self, lane: usize, why: CloseReason, now: Duration) -> Verdict {
+        let facts = &self.lanes[lane];
+        let due = |at: Duration| now >= at + RECEIPT_TIMEOUT;
+        let missing = |number: u64| {
+            let is = |o: &&Outstanding| self.messages[o.message].number == Some(number);
+            let found = facts.outstanding.iter().find(is);
+            found.filter(|o| o.overtaken.is_some_and(due)).map(|o| o.message)
+        };
+        let (right, suspect) = match why {
+            CloseReason::Missing(Receipt(number)) => {
+                let message = missing(number).filter(|_| !facts.held(self.heartbeats));
+                (message.is_some(), message)
+            }
+            CloseReason::Silent => {
+                (!self.heartbeats && facts.probe.is_some_and(|(_, asked)| due(asked)), None)
+            }
+        };
+        self.hold(Rule::Silence, facts.up && right, || {
+            format!("lane {lane} is closed for {why:?}, which is not so: {facts:?}")
+        })?;
+        self.lanes[lane].refusals.extend(suspect.map(|message| (None, vec![message])));
+        Ok(())
+    }
+
+    /// Time has passed: what is due must have been asked for.
+    pub(super) fn silence(&self, now: Duration) -> Verdict {
+        for (lane, facts) in self.lanes.iter().enumerate().filter(|(_, facts)| facts.up) {
+            self.hold(Rule::Silence, !facts.must_close(now, self.heartbeats), || {
+                format!("a receipt is missing on lane {lane}, and it is not closed: {facts:?}")
+            })?;
+            let since = facts.last_answer.max(facts.last_sent);
+            // What is overtaken needs no probe: something sent after it was answered already.
+            let unproven = facts.outstanding.iter().any(|o| o.overtaken.is_none());
+            let silent = unproven && now >= since + PROBE_AFTER;
+            self.hold(
+                Rule::Silence,
+                !silent || facts.probe.is_some() || !self.in_session(),
+                || format!("lane {lane} is silent and not probed: {facts:?}"),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The engine halts: this message was refused so often in a row, with these words.
+    pub(super) fn halt(&self, halt: &Halt) -> Verdict {
+        let concerned = |message: &usize| self.messages[*message].number == Some(halt.receipt.0);
+        let missing =
+            |said: &Option<String>| said.is_none() && halt.words.starts_with("no receipt");
+        let enough = self.lanes.iter().any(|lane| {
+            let its = lane.refusals.iter().filter(|(_, suspects)| suspects.iter().any(concerned));
+            let words: Vec<_> = its.map(|(words, _)| words).collect();
+            let same = |said: &&Option<String>| missing(said) || said.as_ref() == Some(&halt.words);
+            words.windows(usize::from(SAME_REFUSALS)).any(|row| row.iter().all(same))
+        });
+        self.hold(Rule::Halt, enough, || {
+            format!("{halt:?} after too few refusals: {:?}", self.lanes)
+        })
+    }
+
+    /// Numbers that a garbled receipt may carry: of any message, or of none.
+    pub(super) fn some_number(&self, lane: usize, rng: &mut fastrand::Rng) -> Option<u64> {
+        if self.messages.is_empty() || rng.u8(..4) == 0 {
+            return Some(rng.u64(..1_000_000) + 1_000_000);
+        }
+        let number = self.messages[rng.usize(..self.messages.len())].number?;
+        let here = |o: &Outstanding| self.messages[o.message].number == Some(number);
+        (!self.lanes[lane].outstanding.iter().any(here)).then_some(number)
+    }
+}

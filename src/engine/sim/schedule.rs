@@ -1,0 +1,226 @@
+//! What a seed decides before the first step: the shape of a schedule, its sizes and how often
+//! each thing happens.
+
+use fastrand::Rng;
+
+use crate::engine::Settings;
+
+use super::{PROBE_AFTER, RECEIPT_TIMEOUT, SAME_REFUSALS};
+
+/// One thing that may happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// An application writes, commits or rolls back.
+    Write,
+    /// The pump reads from the replication connection.
+    Read,
+    /// The pump writes what the engine gives it into a lane's buffer.
+    Pump,
+    /// The broker reads from a lane.
+    Take,
+    /// A lane reads an answer.
+    Answer,
+    /// A status update leaves.
+    Report,
+    /// A status update arrives.
+    Arrive,
+    /// PostgreSQL saves the slot.
+    Checkpoint,
+    /// Less than a second passes.
+    Wait,
+    /// Up to a minute passes.
+    WaitLong,
+    /// A lane tries to connect.
+    Connect,
+    /// The pump opens the replication connection.
+    OpenSource,
+    /// A lane is lost.
+    LoseLane,
+    /// Every lane is lost and the broker can't be connected to; or it can again.
+    Unreachable,
+    /// The broker reads no more (memory alarm), or reads again.
+    Freeze,
+    /// A receipt that answers nothing outstanding.
+    Garbage,
+    /// The replication connection is lost.
+    LoseSource,
+    /// PostgreSQL restarts in order.
+    Restart,
+    /// PostgreSQL crashes: the unsaved position and unflushed commits are gone.
+    Crash,
+    /// A standby that lacks the newest transactions takes over.
+    Failover,
+    /// walpost is killed; a new one starts.
+    Kill,
+}
+
+/// The kinds of trouble that a schedule dwells on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// No fault but slowness.
+    Quiet,
+    /// Lost replication connections, restarts and crashes of PostgreSQL.
+    Source,
+    /// Lost lanes and brokers that can't be reached.
+    Lanes,
+    /// A broker that is silent: alarms and swallowed messages.
+    Silence,
+    /// Failovers: positions and xids are used again.
+    Failover,
+    /// walpost is killed again and again.
+    Kill,
+    /// A message that the broker refuses.
+    Refusal,
+    /// All of it.
+    Storm,
+}
+
+const SHAPES: [Shape; 8] = [
+    Shape::Quiet,
+    Shape::Source,
+    Shape::Lanes,
+    Shape::Silence,
+    Shape::Failover,
+    Shape::Kill,
+    Shape::Refusal,
+    Shape::Storm,
+];
+
+/// What happens in every shape, and how often.
+const USUAL: [(Step, u32); 11] = [
+    (Step::Write, 14),
+    (Step::Read, 30),
+    (Step::Pump, 20),
+    (Step::Take, 20),
+    (Step::Answer, 20),
+    (Step::Report, 8),
+    (Step::Arrive, 8),
+    (Step::Checkpoint, 2),
+    (Step::Wait, 5),
+    (Step::Connect, 10),
+    (Step::OpenSource, 10),
+];
+
+impl Shape {
+    /// The faults of this shape, and how often they come.
+    fn faults(self) -> &'static [(Step, u32)] {
+        match self {
+            Shape::Quiet => &[(Step::WaitLong, 1)],
+            Shape::Source => &[(Step::LoseSource, 5), (Step::Restart, 1), (Step::Crash, 2)],
+            Shape::Lanes => &[
+                (Step::LoseLane, 6),
+                (Step::Unreachable, 2),
+                (Step::Garbage, 2),
+                (Step::LoseSource, 1),
+            ],
+            Shape::Silence => {
+                &[(Step::Freeze, 2), (Step::WaitLong, 12), (Step::LoseLane, 1), (Step::Garbage, 1)]
+            }
+            Shape::Failover => &[(Step::Failover, 4), (Step::LoseSource, 2), (Step::LoseLane, 1)],
+            Shape::Kill => &[(Step::Kill, 3), (Step::Crash, 1), (Step::LoseLane, 1)],
+            Shape::Refusal => &[(Step::LoseLane, 1), (Step::Unreachable, 1), (Step::LoseSource, 1)],
+            Shape::Storm => &[
+                (Step::LoseSource, 2),
+                (Step::Restart, 1),
+                (Step::Crash, 1),
+                (Step::Failover, 1),
+                (Step::LoseLane, 2),
+                (Step::Unreachable, 1),
+                (Step::Freeze, 1),
+                (Step::WaitLong, 2),
+                (Step::Garbage, 1),
+                (Step::Kill, 1),
+            ],
+        }
+    }
+}
+
+/// The sizes and odds of one schedule.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    #[expect(dead_code, reason = "shown in a story")]
+    shape: Shape,
+    /// Steps before the calm at the end.
+    pub(super) steps: usize,
+    pub(super) lanes: usize,
+    /// Window, in messages and in bytes.
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+    pub(super) ring: usize,
+    /// Ordering keys in use.
+    pub(super) keys: u64,
+    /// Frames that a lane's own buffer holds.
+    pub(super) room: usize,
+    /// Receipts come in the order of the messages.
+    pub(super) in_order: bool,
+    /// Heart-beats are agreed; without them an unanswered probe loses the lane.
+    pub(super) heartbeats: bool,
+    /// Of 100 messages, how many are swallowed.
+    pub(super) swallowed: u8,
+    /// Of 100 rows, how many are refused by the broker.
+    pub(super) refused: u8,
+    /// Of 100 transactions, how many are larger than the window.
+    pub(super) large: u8,
+    /// Xids begin again after this many.
+    pub(super) xids: u32,
+    weights: Vec<(Step, u32)>,
+    total: u32,
+}
+
+impl Schedule {
+    /// Draws a schedule.
+    pub(super) fn draw(rng: &mut Rng) -> Self {
+        let shape = SHAPES[rng.usize(..SHAPES.len())];
+        // Each side is slow, or fast, in its own way.
+        let usual = USUAL.map(|(step, weight)| (step, (weight * rng.u32(1..=8)).div_ceil(4)));
+        let weights: Vec<_> = usual.iter().chain(shape.faults()).copied().collect();
+        let total = weights.iter().map(|(_, weight)| weight).sum();
+        let silent = matches!(shape, Shape::Silence | Shape::Storm);
+        let refusing =
+            matches!(shape, Shape::Refusal) || (shape == Shape::Storm && rng.u8(..4) == 0);
+        let messages = if rng.bool() { rng.usize(1..=4) } else { rng.usize(4..=16) };
+        Schedule {
+            shape,
+            steps: rng.usize(60..=400),
+            lanes: rng.usize(1..=3),
+            messages,
+            bytes: if rng.bool() { 100_000 } else { rng.usize(50..=400) },
+            ring: if rng.u8(..3) == 0 { rng.usize(1..=4) } else { 1000 },
+            keys: rng.u64(1..=5),
+            room: rng.usize(1..=4),
+            in_order: rng.bool(),
+            heartbeats: rng.u8(..4) > 0,
+            swallowed: if silent { rng.u8(0..=15) } else { 0 },
+            refused: if refusing { rng.u8(1..=6) } else { 0 },
+            large: if rng.u8(..3) == 0 { 10 } else { 0 },
+            xids: if rng.u8(..3) == 0 { rng.u32(2..=6) } else { u32::MAX },
+            weights,
+            total,
+        }
+    }
+
+    /// The settings of the engine under judgement.
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            lanes: self.lanes,
+            messages: self.messages,
+            bytes: self.bytes,
+            receipt_timeout: RECEIPT_TIMEOUT,
+            probe_after: PROBE_AFTER,
+            ring: self.ring,
+            same_refusals: SAME_REFUSALS,
+        }
+    }
+
+    /// What happens next.
+    pub(super) fn next(&self, rng: &mut Rng) -> Step {
+        let mut at = rng.u32(..self.total);
+        for &(step, weight) in &self.weights {
+            if at < weight {
+                return step;
+            }
+            at -= weight;
+        }
+        Step::Wait
+    }
+}

@@ -1,0 +1,78 @@
+//! The sound engine under every schedule.
+
+use super::driver::Tally;
+use super::{Rules, run, story};
+
+/// Schedules in an ordinary test run.
+const SEEDS: u64 = 100_000;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+#[test]
+fn every_schedule_keeps_the_promise() {
+    if let Some(seed) = number("SEED") {
+        assert!(
+            run(seed, None, Rules::All).is_ok(),
+            "\n{}",
+            story(seed, None, Rules::All, usize::MAX)
+        );
+        return;
+    }
+    for seed in 0..number("SEEDS").unwrap_or(SEEDS) {
+        if run(seed, None, Rules::All).is_err() {
+            panic!("\n{}", story(seed, None, Rules::All, 80));
+        }
+    }
+}
+
+#[test]
+fn a_seed_is_a_schedule() {
+    for seed in 0..50 {
+        let [first, second] = [(); 2].map(|()| story(seed, None, Rules::All, usize::MAX));
+        assert_eq!(first, second);
+    }
+}
+
+/// A simulator in which nothing happens would also find nothing.
+#[test]
+fn all_kinds_of_trouble_come() {
+    let mut all = Tally::default();
+    for seed in 0..2_000 {
+        let tally = run(seed, None, Rules::All)
+            .unwrap_or_else(|_| panic!("\n{}", story(seed, None, Rules::All, 80)));
+        all.add(&tally);
+    }
+    let Tally {
+        accepted,
+        known,
+        full,
+        receipts,
+        garbage,
+        probes,
+        closes,
+        refusals,
+        halts,
+        broken_off,
+        failovers,
+        kills,
+    } = all;
+    for (what, times) in [
+        ("accepted", accepted / 10),
+        ("known", known / 3),
+        ("full", full / 3),
+        ("receipts", receipts / 10),
+        ("garbage", garbage),
+        ("probes", probes),
+        ("closes", closes),
+        ("refusals", refusals),
+        ("halts", halts),
+        ("broken off", broken_off),
+        ("failovers", failovers),
+        ("kills", kills),
+    ] {
+        assert!(times >= 50, "{what}: too few in {all:?}");
+    }
+}

@@ -1,0 +1,228 @@
+//! The pump's half towards the broker: connecting, sending, receipts, refusals.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::pump::Pump;
+use super::stop::Stop;
+use crate::broker::lane::Attempt;
+use crate::broker::{LaneError, LaneEvent};
+use crate::engine::{Action, CloseReason, Halt, LaneDown, Receipt};
+use crate::stomp::ErrorFrame;
+
+impl Pump {
+    /// Gives each lane its turn. `true`: something moved, so the window may have room.
+    pub(super) fn poll_lanes(&mut self, cx: &mut Context<'_>) -> Result<bool, Stop> {
+        let mut moved = false;
+        for lane in 0..self.lanes.len() {
+            moved |= self.poll_connect(lane, cx);
+            moved |= self.poll_receipts(lane, cx);
+            moved |= self.poll_send(lane, cx);
+        }
+        Ok(moved)
+    }
+
+    fn poll_connect(&mut self, lane: usize, cx: &mut Context<'_>) -> bool {
+        let Poll::Ready(attempt) = self.lanes[lane].poll_connect(cx) else { return false };
+        match attempt {
+            Attempt::Connected => self.lane_connected(lane),
+            Attempt::Failed { error, next_in } => {
+                self.engine.lane_down(lane, LaneDown::ConnectFailed, self.clock.now);
+                let (key, address) = (error.address.to_string(), error.address.to_string());
+                if let Some(more) = self.throttle.allow(&key, self.clock.now) {
+                    let (again_in, suppressed) = (next_in, more.0);
+                    warn!(lane, ?again_in, suppressed, "broker {error}");
+                }
+                self.lane_status(lane, Some(address), false, Some(error.kind.to_string()));
+            }
+        }
+        true
+    }
+
+    fn lane_connected(&mut self, lane: usize) {
+        self.engine.lane_up(lane, self.clock.now);
+        self.telemetry.metrics.connects.broker.inc();
+        let Some(connection) = self.lanes[lane].connection() else { return };
+        if !connection.heartbeats_expected() {
+            self.engine.no_heartbeats(lane);
+        }
+        let (host, kind) = (connection.address.to_string(), connection.kind);
+        let server = connection.server.clone();
+        info!(lane, %host, %kind, server = server.as_deref(), "connected to the broker");
+        self.telemetry.update(|status, _| {
+            status.broker.kind = Some(kind.name().to_owned());
+            status.broker.version = server;
+        });
+        self.lane_status(lane, Some(host), true, None);
+    }
+
+    fn poll_receipts(&mut self, lane: usize, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while let Some(connection) = self.lanes[lane].connection() {
+            match connection.poll_event(cx, self.clock.now) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(LaneEvent::Receipt(receipt))) => self.receipted(lane, receipt),
+                Poll::Ready(Ok(LaneEvent::ProbeAnswered)) => {
+                    self.engine.probe_answered(lane, self.clock.now);
+                }
+                Poll::Ready(Ok(LaneEvent::Goodbye)) => {}
+                Poll::Ready(Ok(LaneEvent::Error(error))) => self.lane_refused(lane, &error),
+                Poll::Ready(Err(error)) => self.lane_lost(lane, &error),
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    fn receipted(&mut self, lane: usize, receipt: Receipt) {
+        let Some(done) = self.engine.receipt(lane, receipt, self.clock.now) else { return };
+        let since_send = self.clock.now.saturating_sub(done.last_sent);
+        self.telemetry.metrics.receipted(self.clock.since(done.commit_time), since_send);
+        self.lanes[lane].progressed();
+    }
+
+    fn poll_send(&mut self, lane: usize, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while let Some(connection) = self.lanes[lane].connection() {
+            let mut unsendable = None;
+            while connection.has_room()
+                && let Some((receipt, message)) = self.engine.next_send(lane, self.clock.now)
+            {
+                moved = true;
+                if let Err(error) = connection.send(receipt, message) {
+                    unsendable = Some(error);
+                    break;
+                }
+            }
+            if let Some(error) = unsendable {
+                self.drain(Some(Stop::for_good(error, UNSENDABLE_REMEDY)), Duration::ZERO);
+                break;
+            }
+            match connection.poll_flush(cx, self.clock.now) {
+                Poll::Ready(Ok(())) if self.engine.has_unsent(lane) => {}
+                Poll::Ready(Ok(())) | Poll::Pending => break,
+                Poll::Ready(Err(error)) => {
+                    self.lane_lost(lane, &error);
+                    return true;
+                }
+            }
+        }
+        moved
+    }
+
+    /// The broker sent an ERROR: whatever it closes or keeps open, this connection is done.
+    fn lane_refused(&mut self, lane: usize, error: &ErrorFrame) {
+        self.telemetry.metrics.rejections.error.inc();
+        let receipt = error.receipt_id.as_deref().and_then(|id| id.parse().ok()).map(Receipt);
+        let words = error.to_string();
+        self.engine.lane_down(lane, LaneDown::Refused { receipt, words: &words }, self.clock.now);
+        self.lane_gone(lane, &format!("the broker refuses: {words}"));
+    }
+
+    fn lane_lost(&mut self, lane: usize, error: &LaneError) {
+        self.engine.lane_down(lane, LaneDown::Lost, self.clock.now);
+        self.lane_gone(lane, &error.to_string());
+    }
+
+    fn lane_gone(&mut self, lane: usize, why: &str) {
+        let host = self.lanes[lane].connection().map(|connection| connection.address.to_string());
+        let again_in = self.lanes[lane].reconnect();
+        if let Some(more) = self.throttle.allow("lane", self.clock.now) {
+            let unreceipted = self.engine.in_flight().messages;
+            warn!(lane, host, unreceipted, ?again_in, suppressed = more.0, "{why}");
+        }
+        self.lane_status(lane, host, false, Some(why.to_owned()));
+    }
+
+    /// Time passed: heart-beats, probes, missing receipts.
+    pub(super) fn tick_lanes(&mut self) {
+        for lane in 0..self.lanes.len() {
+            let now = self.clock.now;
+            if let Some(connection) = self.lanes[lane].connection()
+                && connection.deadline().is_some_and(|at| at <= now)
+                && let Err(error) = connection.tick(now)
+            {
+                self.lane_lost(lane, &error);
+            }
+        }
+        if self.engine.deadline().is_some_and(|at| at <= self.clock.now) {
+            self.engine.tick(self.clock.now);
+        }
+        while let Some(action) = self.engine.next_action() {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Probe { lane } => {
+                let Some(connection) = self.lanes[lane].connection() else { return };
+                if let Err(error) = connection.probe() {
+                    self.lane_lost(lane, &error);
+                }
+            }
+            Action::Close { lane, why } => {
+                let why = match why {
+                    CloseReason::Missing(receipt) => {
+                        self.telemetry.metrics.rejections.missing.inc();
+                        format!("no receipt for {}", self.name_of(receipt))
+                    }
+                    CloseReason::Silent => "the broker answers nothing".to_owned(),
+                };
+                self.engine.lane_down(lane, LaneDown::Lost, self.clock.now);
+                self.lane_gone(lane, &why);
+            }
+            Action::Halt(halt) => {
+                let stop = self.refusal_stop(&halt);
+                self.drain(Some(stop), Duration::ZERO);
+            }
+        }
+    }
+
+    fn name_of(&self, receipt: Receipt) -> String {
+        match (self.engine.message(receipt), self.engine.transaction(receipt)) {
+            (Some(message), Some(tx)) => format!(
+                "message {} to {} (committed at LSN {})",
+                message.id(),
+                message.destination(),
+                tx.commit_lsn
+            ),
+            _ => "a message".to_owned(),
+        }
+    }
+
+    fn refusal_stop(&self, halt: &Halt) -> Stop {
+        let name = self.name_of(halt.receipt);
+        let others = match halt.suspects.saturating_sub(1) {
+            0 => String::new(),
+            others => format!(" or one of the {others} sent after it"),
+        };
+        let what =
+            format!("the broker refused {name}{others} {} times: {}", halt.times, halt.words);
+        Stop::for_good(what, REFUSAL_REMEDY)
+    }
+
+    fn lane_status(
+        &self,
+        lane: usize,
+        host: Option<String>,
+        connected: bool,
+        error: Option<String>,
+    ) {
+        self.telemetry.update(|status, _| {
+            let lanes = &mut status.broker.lanes;
+            if lanes.len() <= lane {
+                lanes.resize_with(lane + 1, Default::default);
+            }
+            lanes[lane].connected = connected;
+            lanes[lane].blocked = false;
+            lanes[lane].host = host.or(lanes[lane].host.take());
+            lanes[lane].last_error = error;
+        });
+    }
+}
+
+const UNSENDABLE_REMEDY: &str = "correct the row's headers, or use a broker that speaks STOMP 1.2; nothing past it is confirmed";
+const REFUSAL_REMEDY: &str = "mend the destination (exchange, queue, permission) and start walpost again; nothing past it is confirmed";

@@ -1,0 +1,188 @@
+//! The configuration, turned into the settings of each module.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::config::Host;
+
+use super::first_start::FirstStart;
+use super::settings::Settings;
+use crate::broker::profile::Kind;
+use crate::config::{self, Config};
+use crate::net::Address;
+use crate::outbox::{self, HeaderStyle, LayoutKind, TableName};
+use crate::secret::Secret;
+use crate::store::setup::SetupSettings;
+use crate::store::{self, ConnectSettings};
+use crate::template::{Template, TemplateError};
+use crate::{broker, engine, source};
+
+/// A lane whose broker answers nothing is probed after this time at the latest, so that a memory
+/// alarm shows before `receipt_timeout`.
+const PROBE_AFTER: Duration = Duration::from_secs(5);
+/// The same refusal so often in a row halts the relay.
+const SAME_REFUSALS: u8 = 3;
+/// A row's other columns, beside what fits into a frame, that are still read whole.
+const OTHER_COLUMNS: usize = 1024 * 1024;
+
+/// The settings of the pump.
+///
+/// # Errors
+/// A template that is none; the configuration's own check finds that first.
+pub fn settings(config: &Config) -> Result<Settings, TemplateError> {
+    Ok(Settings {
+        source: Arc::new(source_settings(config)),
+        outbox: outbox_settings(config)?,
+        engine: engine::Settings {
+            lanes: config.broker.connections as usize,
+            messages: config.broker.in_flight.messages as usize,
+            bytes: bytes(config.broker.in_flight.bytes),
+            receipt_timeout: config.broker.receipt_timeout,
+            probe_after: PROBE_AFTER.min(config.broker.receipt_timeout),
+            ring: engine::RING,
+            same_refusals: SAME_REFUSALS,
+        },
+        broker: Arc::new(broker_settings(&config.broker)),
+        shutdown_timeout: config.shutdown_timeout,
+    })
+}
+
+/// What the first start makes.
+///
+/// # Errors
+/// As [`settings`].
+pub fn first_start(config: &Config) -> Result<FirstStart, TemplateError> {
+    let tables = outbox_settings(config)?.tables();
+    Ok(FirstStart {
+        sql: connect_settings(config),
+        source: Arc::new(source_settings(config)),
+        setup: SetupSettings {
+            slot: None,
+            failover: false,
+            publication: config.replication.publication.clone(),
+            tables: tables
+                .into_iter()
+                .map(|table| store::TableName::new(table.schema, table.name))
+                .collect(),
+            install_schema: config.outbox.layout == config::Layout::Walpost,
+        },
+    })
+}
+
+/// How SQL is spoken.
+#[must_use]
+pub fn connect_settings(config: &Config) -> ConnectSettings {
+    ConnectSettings {
+        client: config.postgres.url.client().clone(),
+        connect_timeout: config.postgres.connect_timeout,
+    }
+}
+
+fn layout(config: &Config) -> LayoutKind {
+    match config.outbox.layout {
+        config::Layout::Walpost => LayoutKind::Walpost,
+        config::Layout::Django => LayoutKind::Django,
+        config::Layout::Debezium => LayoutKind::Debezium,
+        config::Layout::Custom => {
+            let config::Columns {
+                id,
+                destination,
+                version,
+                key,
+                headers,
+                body,
+                content_type,
+                created_at,
+            } = config.outbox.columns.clone();
+            LayoutKind::Custom(outbox::Columns {
+                id,
+                destination,
+                version,
+                key,
+                headers,
+                body,
+                content_type,
+                created_at,
+            })
+        }
+    }
+}
+
+fn source_settings(config: &Config) -> source::Settings {
+    let url = &config.postgres.url;
+    let hosts = url.hosts().map(|(host, port)| match host {
+        Host::Tcp(name) => Address::Tcp(name.clone(), port),
+        Host::Unix(folder) => Address::Unix(folder.join(format!(".s.PGSQL.{port}"))),
+    });
+    source::Settings {
+        hosts: hosts.collect(),
+        user: url.user().to_owned(),
+        password: url.password(),
+        database: url.database().to_owned(),
+        options: url.client().get_options().map(str::to_owned),
+        connect_timeout: config.postgres.connect_timeout,
+        slot: config.replication.slot.clone(),
+        publication: config.replication.publication.clone(),
+        status_interval: config.replication.status_interval,
+        // bytea comes in hexadecimal: two characters a byte.
+        max_row: bytes(config.broker.max_frame_size)
+            .saturating_mul(2)
+            .saturating_add(OTHER_COLUMNS),
+    }
+}
+
+fn outbox_settings(config: &Config) -> Result<outbox::Settings, TemplateError> {
+    let from = &config.outbox;
+    let headers = from.headers.iter();
+    Ok(outbox::Settings {
+        layout: layout(config),
+        tables: from
+            .tables
+            .iter()
+            .map(|table| TableName { schema: table.schema.clone(), name: table.name.clone() })
+            .collect(),
+        destination: Template::parse(&from.destination)?,
+        key: Template::parse(&from.key)?,
+        content_type: from.content_type.clone(),
+        headers: headers
+            .map(|(name, text)| Ok((name.clone(), Template::parse(text)?)))
+            .collect::<Result<_, _>>()?,
+        header_style: match from.header_style {
+            config::HeaderStyle::Msg => HeaderStyle::Msg,
+            config::HeaderStyle::Dop => HeaderStyle::Dop,
+            config::HeaderStyle::None => HeaderStyle::None,
+        },
+        broker_headers: config.broker.headers.clone(),
+        max_frame_size: bytes(config.broker.max_frame_size),
+        logical_prefix: from.logical_messages.clone(),
+    })
+}
+
+fn broker_settings(config: &config::Broker) -> broker::Settings {
+    broker::Settings {
+        hosts: config.hosts.iter().map(|at| Address::Tcp(at.host.clone(), at.port)).collect(),
+        vhost: config.vhost.clone(),
+        username: config.username.clone(),
+        passcode: Secret::clone(&config.passcode),
+        heartbeat_send: config.heartbeat.send,
+        heartbeat_expect: config.heartbeat.expect,
+        kind: match config.kind {
+            config::BrokerKind::Auto => None,
+            config::BrokerKind::Rabbitmq => Some(Kind::RabbitMq),
+            config::BrokerKind::Activemq => Some(Kind::ActiveMq),
+            config::BrokerKind::Artemis => Some(Kind::Artemis),
+            config::BrokerKind::Other => Some(Kind::Other),
+        },
+        content_length: config.body == config::Body::Bytes,
+        reconnect_initial: config.reconnect.initial,
+        reconnect_max: config.reconnect.max,
+        connect_timeout: CONNECT_TIMEOUT,
+    }
+}
+
+/// For the TCP connection to a broker and for its CONNECTED, each.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}

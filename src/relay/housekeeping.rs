@@ -1,0 +1,55 @@
+//! The SQL connection that is always open: what the slot costs the server, for the gauges.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use crate::store::{ConnectSettings, Store};
+use crate::telemetry::Telemetry;
+use crate::telemetry::throttle::Throttle;
+
+/// How often the slot is looked at.
+const EACH: Duration = Duration::from_secs(2);
+
+/// Looks at the slot until it is aborted; comes back when the connection is lost.
+pub(super) async fn run(sql: ConnectSettings, slot: String, telemetry: Arc<Telemetry>) {
+    let mut throttle = Throttle::new(Duration::from_secs(60));
+    let mut store = None;
+    loop {
+        match look(&sql, &slot, &telemetry, store.take()).await {
+            Ok(connected) => store = Some(connected),
+            Err(error) => {
+                if let Some(more) = throttle.allow("sql", crate::telemetry::clock::unix_now()) {
+                    warn!(suppressed = more.0, "the slot's state can't be read: {error}");
+                }
+            }
+        }
+        tokio::time::sleep(EACH).await;
+    }
+}
+
+async fn look(
+    sql: &ConnectSettings,
+    slot: &str,
+    telemetry: &Telemetry,
+    store: Option<Store>,
+) -> Result<Store, crate::store::StoreError> {
+    let store = match store {
+        Some(store) => store,
+        None => Store::connect(sql).await?,
+    };
+    match store.lag(slot).await? {
+        Some(lag) => telemetry.update(|status, _| {
+            status.source.server_lsn = status.source.server_lsn.max(Some(lag.flush_lsn));
+            status.source.retained_bytes = lag.retained_bytes;
+            status.source.safe_bytes = lag.safe_wal_size;
+            status.source.wal_status = lag.wal_status;
+            if !status.source.connected {
+                status.source.confirmed_lsn = lag.confirmed_flush_lsn;
+            }
+        }),
+        None => debug!("the slot is not there"),
+    }
+    Ok(store)
+}

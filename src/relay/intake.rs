@@ -1,0 +1,253 @@
+//! One message of the stream: what it means for the outbox and the engine.
+
+use tracing::debug;
+
+use super::clock::Clock;
+use super::stop::Stop;
+use crate::engine::{Change, Engine, Outgoing, StreamError, TxId};
+use crate::lsn::Lsn;
+use crate::outbox::{Context, Message, Outbox, Row, RowError, SkipReason, Unfit};
+use crate::pgoutput::{self, Begin};
+use crate::source::{Incoming, SourceError};
+use crate::telemetry::Metrics;
+
+/// What the stream is read into.
+pub(super) struct Intake {
+    pub(super) outbox: Outbox,
+    /// The Begin of the transaction being read.
+    begin: Option<Begin>,
+    /// A message that the window has no room for yet. Nothing more is read meanwhile.
+    pending: Option<Message>,
+}
+
+/// Why the stream can't be read on.
+pub(super) enum Halt {
+    /// The session is broken: perhaps another one is not.
+    Source(SourceError),
+    /// An operator must act.
+    Stop(Stop),
+}
+
+impl Intake {
+    pub(super) fn new(outbox: Outbox) -> Self {
+        Intake { outbox, begin: None, pending: None }
+    }
+
+    /// A new session: relations are described again, and the transaction begins again.
+    pub(super) fn clear(&mut self) {
+        self.outbox.clear();
+        self.begin = None;
+        self.pending = None;
+    }
+
+    /// Whether the window has no room for what was read last.
+    pub(super) fn is_held(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Tries again what the window had no room for.
+    pub(super) fn retry(
+        &mut self,
+        engine: &mut Engine<Message>,
+        clock: &Clock,
+    ) -> Result<(), Halt> {
+        match self.pending.take() {
+            Some(message) => self.enter(engine, message, clock),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes one message of the stream.
+    pub(super) fn take(
+        &mut self,
+        engine: &mut Engine<Message>,
+        metrics: &Metrics,
+        incoming: Incoming<'_>,
+        clock: &Clock,
+    ) -> Result<(), Halt> {
+        match incoming {
+            Incoming::Keepalive(wal_end) => engine.keepalive(wal_end),
+            Incoming::Nothing => {}
+            Incoming::TooLong(lsn, prefix) => return self.too_long(engine, metrics, lsn, prefix),
+            Incoming::Message(lsn, message) => {
+                return self.message(engine, metrics, lsn, message, clock);
+            }
+        }
+        Ok(())
+    }
+
+    fn message(
+        &mut self,
+        engine: &mut Engine<Message>,
+        metrics: &Metrics,
+        lsn: Lsn,
+        message: pgoutput::Message<'_>,
+        clock: &Clock,
+    ) -> Result<(), Halt> {
+        let impossible = |error: StreamError| Halt::Source(SourceError::Stream { lsn, error });
+        match message {
+            pgoutput::Message::Begin(begin) => {
+                let Begin { commit_lsn, xid, commit_time } = begin;
+                self.begin = Some(begin);
+                engine.begin(TxId { commit_lsn, xid, commit_time }).map_err(impossible)?;
+            }
+            pgoutput::Message::Commit(commit) => {
+                self.begin = None;
+                engine.commit(commit.commit_lsn, commit.end_lsn).map_err(impossible)?;
+            }
+            pgoutput::Message::Relation(relation) => {
+                self.outbox
+                    .relation(&relation)
+                    .map_err(|error| Halt::Stop(Stop::for_good(error, LAYOUT_REMEDY)))?;
+            }
+            pgoutput::Message::Insert(insert) => {
+                if engine.change(lsn).map_err(impossible)? == Change::Known {
+                    metrics.skipped.known.inc();
+                    return Ok(());
+                }
+                let row = self.outbox.row(&insert, &self.context(lsn, clock)?);
+                let row = row.map_err(|error| bad_row(&error, lsn))?;
+                return self.row(engine, metrics, row, lsn, clock);
+            }
+            pgoutput::Message::Logical(logical) if logical.transactional => {
+                if engine.change(lsn).map_err(impossible)? == Change::Known {
+                    metrics.skipped.known.inc();
+                    return Ok(());
+                }
+                let row = self.outbox.logical(&logical, &self.context(lsn, clock)?);
+                return self.row(engine, metrics, row, lsn, clock);
+            }
+            pgoutput::Message::Logical(_) => metrics.skipped.non_transactional.inc(),
+            pgoutput::Message::Update(_)
+            | pgoutput::Message::Delete(_)
+            | pgoutput::Message::Truncate(_) => metrics.skipped.operation.inc(),
+            pgoutput::Message::Origin(_) | pgoutput::Message::Type(_) => {}
+        }
+        Ok(())
+    }
+
+    fn context(&self, lsn: Lsn, clock: &Clock) -> Result<Context, Halt> {
+        let error = StreamError::Outside("change", lsn);
+        let begin = self.begin.ok_or(Halt::Source(SourceError::Stream { lsn, error }))?;
+        Ok(Context {
+            commit_lsn: begin.commit_lsn,
+            xid: begin.xid,
+            commit_time: begin.commit_time,
+            now: clock.wall,
+        })
+    }
+
+    fn row(
+        &mut self,
+        engine: &mut Engine<Message>,
+        metrics: &Metrics,
+        row: Row,
+        lsn: Lsn,
+        clock: &Clock,
+    ) -> Result<(), Halt> {
+        match row {
+            Row::Message(message, dropped) => {
+                metrics.headers_dropped.inc_by(dropped.0 as u64);
+                self.enter(engine, message, clock)
+            }
+            Row::Skipped(reason) => {
+                match reason {
+                    SkipReason::OtherTable => metrics.skipped.other_table.inc(),
+                    SkipReason::Status => metrics.skipped.status.inc(),
+                    SkipReason::OtherPrefix => metrics.skipped.other_prefix.inc(),
+                    SkipReason::NonTransactional => metrics.skipped.non_transactional.inc(),
+                }
+                Ok(())
+            }
+            Row::Unfit(unfit) => Err(Halt::Stop(unfit_stop(&unfit, lsn))),
+        }
+    }
+
+    fn enter(
+        &mut self,
+        engine: &mut Engine<Message>,
+        message: Message,
+        clock: &Clock,
+    ) -> Result<(), Halt> {
+        let size = message.size();
+        if !engine.fits(size) {
+            self.pending = Some(message);
+            return Ok(());
+        }
+        let outgoing = Outgoing { key_hash: message.key_hash(), size, payload: message };
+        engine.accept(outgoing, clock.now).map_err(|error| {
+            let lsn = self.begin.map_or(Lsn::INVALID, |begin| begin.commit_lsn);
+            Halt::Source(SourceError::Stream { lsn, error })
+        })
+    }
+
+    fn too_long(
+        &mut self,
+        engine: &mut Engine<Message>,
+        metrics: &Metrics,
+        lsn: Lsn,
+        prefix: &[u8],
+    ) -> Result<(), Halt> {
+        let Some((relation, values)) = pgoutput::decode_truncated_insert(prefix) else {
+            // An update, a delete or somebody's logical message: none of ours, whatever its size.
+            return self.too_long_other(engine, metrics, lsn, prefix);
+        };
+        let impossible = |error: StreamError| Halt::Source(SourceError::Stream { lsn, error });
+        if engine.change(lsn).map_err(impossible)? == Change::Known {
+            metrics.skipped.known.inc();
+            return Ok(());
+        }
+        match self.outbox.truncated(relation, &values).map_err(|error| bad_row(&error, lsn))? {
+            Row::Unfit(unfit) => Err(Halt::Stop(unfit_stop(&unfit, lsn))),
+            _ => {
+                debug!(%lsn, relation, "a long row of a relation that is no outbox is skipped");
+                metrics.skipped.other_table.inc();
+                Ok(())
+            }
+        }
+    }
+
+    fn too_long_other(
+        &mut self,
+        engine: &mut Engine<Message>,
+        metrics: &Metrics,
+        lsn: Lsn,
+        prefix: &[u8],
+    ) -> Result<(), Halt> {
+        match prefix.first() {
+            Some(b'U' | b'D') => metrics.skipped.operation.inc(),
+            Some(b'M') => {
+                // Byte 1 holds the flags; bit 0: transactional. Then it has a place among the changes.
+                if prefix.get(1).is_some_and(|flags| flags & 1 == 1) {
+                    let error = |error| Halt::Source(SourceError::Stream { lsn, error });
+                    engine.change(lsn).map_err(error)?;
+                }
+                if self.outbox.is_own_logical(prefix.get(10..).unwrap_or_default()) {
+                    return Err(Halt::Stop(Stop::for_good(
+                        format!("an emitted message at {lsn} is longer than broker.max_frame_size"),
+                        "raise broker.max_frame_size",
+                    )));
+                }
+                metrics.skipped.other_prefix.inc();
+            }
+            tag => {
+                let what = format!("a message '{:?}' of impossible length at {lsn}", tag);
+                return Err(Halt::Source(SourceError::Unexpected(what)));
+            }
+        }
+        Ok(())
+    }
+}
+
+const LAYOUT_REMEDY: &str = "correct outbox.layout, outbox.tables or outbox.columns, or the table; nothing past it is confirmed";
+
+fn bad_row(error: &RowError, lsn: Lsn) -> Halt {
+    Halt::Source(SourceError::Row { lsn, error: error.to_string() })
+}
+
+fn unfit_stop(unfit: &Unfit, lsn: Lsn) -> Stop {
+    Stop::for_good(
+        format_args!("a row can't be a message: {unfit} (at LSN {lsn})"),
+        "nothing past it is confirmed; see docs/operations.md, 'unfit row'",
+    )
+}

@@ -1,0 +1,179 @@
+//! The way to a session: connect, wait as a standby while another holds the slot, take over.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Sleep;
+use tracing::{info, warn};
+
+use super::stop::Stop;
+use crate::lsn::Lsn;
+use crate::source::{self, Remedy, Session, SourceError, Started};
+use crate::store::{ConnectSettings, Store};
+use crate::telemetry::Telemetry;
+use crate::telemetry::status::Phase;
+use crate::telemetry::throttle::Throttle;
+
+/// How often a standby tries the slot.
+const STANDBY_EACH: Duration = Duration::from_millis(250);
+/// Refused logins in a row until an operator must act: a password may be on its way.
+const LOGINS: u32 = 5;
+/// After a server that shuts down or starts.
+const COME_BACK: Duration = Duration::from_secs(5);
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// The slot is ours.
+pub(super) struct Opened {
+    pub(super) session: Box<Session>,
+    /// The slot's position when it became ours.
+    pub(super) confirmed: Lsn,
+}
+
+type Opening = Pin<Box<dyn Future<Output = Result<Opened, SourceError>>>>;
+
+enum State {
+    Waiting(Pin<Box<Sleep>>),
+    Opening(Opening),
+    /// The session is the pump's; nothing to do until [`Link::lost`].
+    Up,
+    Closed,
+}
+
+/// What opening a session needs.
+#[derive(Clone)]
+pub(super) struct Needs {
+    pub(super) source: Arc<source::Settings>,
+    pub(super) sql: ConnectSettings,
+    pub(super) telemetry: Arc<Telemetry>,
+}
+
+/// Opens sessions, one after the other.
+pub(super) struct Link {
+    needs: Needs,
+    state: State,
+    backoff: ExponentialBackoff,
+    refused_logins: u32,
+    throttle: Throttle,
+}
+
+impl Link {
+    /// Begins at once.
+    pub(super) fn new(needs: Needs) -> Self {
+        let state = State::Opening(Box::pin(open(needs.clone())));
+        Link {
+            needs,
+            state,
+            backoff: backoff(),
+            refused_logins: 0,
+            throttle: Throttle::new(Duration::from_secs(10)),
+        }
+    }
+
+    /// `Ready` when the slot is ours, or when an operator must act.
+    pub(super) fn poll_open(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Duration,
+    ) -> Poll<Result<Opened, Stop>> {
+        loop {
+            match &mut self.state {
+                State::Waiting(sleep) => {
+                    ready!(sleep.as_mut().poll(cx));
+                    self.state = State::Opening(Box::pin(open(self.needs.clone())));
+                }
+                State::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
+                    Ok(opened) => {
+                        self.state = State::Up;
+                        self.refused_logins = 0;
+                        return Poll::Ready(Ok(opened));
+                    }
+                    Err(error) => self.lost(&error, now)?,
+                },
+                State::Up | State::Closed => return Poll::Pending,
+            }
+        }
+    }
+
+    /// The session delivered something: the next failure is a first one again.
+    pub(super) fn progressed(&mut self) {
+        self.backoff = backoff();
+    }
+
+    /// The session ended or could not be opened: comes back after a while.
+    ///
+    /// # Errors
+    /// [`Stop`]: coming back would not help.
+    pub(super) fn lost(&mut self, error: &SourceError, now: Duration) -> Result<(), Stop> {
+        let remedy = error.remedy();
+        self.refused_logins = if remedy == Remedy::Login { self.refused_logins + 1 } else { 0 };
+        let next = self.backoff.next().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+        let wait = match remedy {
+            Remedy::Operator(remedy) => {
+                self.state = State::Closed;
+                return Err(Stop::for_good(error, remedy));
+            }
+            Remedy::Login if self.refused_logins >= LOGINS => {
+                self.state = State::Closed;
+                return Err(Stop::for_good(error, "check user and password in postgres.url"));
+            }
+            Remedy::ComeBack => COME_BACK,
+            Remedy::Retry | Remedy::Login => next,
+        };
+        if let Some(more) = self.throttle.allow("source", now) {
+            warn!(again_in = ?wait, suppressed = more.0, "{error}");
+        }
+        let text = error.to_string();
+        self.needs.telemetry.update(|status, lag| {
+            status.phase = Phase::Connecting;
+            status.source.connected = false;
+            status.source.last_error = Some(text);
+            lag.disconnected();
+        });
+        self.state = State::Waiting(Box::pin(tokio::time::sleep(wait)));
+        Ok(())
+    }
+}
+
+async fn open(needs: Needs) -> Result<Opened, SourceError> {
+    let mut connection = source::connect(&needs.source).await?;
+    needs.telemetry.metrics.connects.postgresql.inc();
+    let mut waiting = false;
+    let session = loop {
+        match source::start(&needs.source, connection).await? {
+            Started::Session(session) => break session,
+            Started::InUse(again, words) => {
+                connection = again;
+                if !waiting {
+                    info!(slot = needs.source.slot, "standby: {words}");
+                    needs.telemetry.update(|status, _| status.phase = Phase::Standby);
+                }
+                waiting = true;
+            }
+        }
+        tokio::time::sleep(STANDBY_EACH).await;
+    };
+    Ok(Opened { confirmed: confirmed(&needs).await?, session })
+}
+
+/// The slot's position, read now that it is ours and nobody else moves it (rule 2).
+async fn confirmed(needs: &Needs) -> Result<Lsn, SourceError> {
+    let unknown = |error: &dyn std::fmt::Display| SourceError::Confirmed(error.to_string());
+    let store = Store::connect(&needs.sql).await.map_err(|error| unknown(&error))?;
+    let slot = store.slot(&needs.source.slot).await.map_err(|error| unknown(&error))?;
+    let slot = slot.ok_or_else(|| unknown(&"the slot is gone"))?;
+    Ok(slot.confirmed_flush_lsn.unwrap_or(Lsn::INVALID))
+}
+
+fn backoff() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(FIRST_WAIT)
+        .with_max_delay(LONGEST_WAIT)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}

@@ -1,0 +1,221 @@
+//! The pump: the one task that owns source, engine and lanes.
+//!
+//! A row crosses no channel and no thread on its way. Each turn reads one buffer from the slot,
+//! lets each lane read receipts and write, and sends the status update that is due; it ends when
+//! no socket has more to give.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep};
+use tracing::{info, warn};
+
+use super::clock::Clock;
+use super::intake::Intake;
+use super::link::{Link, Needs};
+use super::report;
+use super::settings::Settings;
+use super::stop::Stop;
+use crate::broker::lane::Lane;
+use crate::engine::Engine;
+use crate::lsn::Lsn;
+use crate::outbox::{Message, Outbox, SettingsError};
+use crate::source::Session;
+use crate::store::ConnectSettings;
+use crate::telemetry::Telemetry;
+use crate::telemetry::status::Phase;
+use crate::telemetry::throttle::Throttle;
+
+/// Turns without a pause before other tasks get theirs.
+const TURNS: usize = 64;
+/// For the goodbyes at the end, to each peer.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// Told to stop: the first time in good order, the second time at once.
+pub(super) struct StopRequest;
+
+/// The relay is on its way out.
+pub(super) struct Drain {
+    /// Outstanding receipts are waited for until then.
+    deadline: Duration,
+    /// Whether a transaction that was begun is read to its end.
+    pub(super) finish_transaction: bool,
+    /// Why, unless it was told to.
+    stop: Option<Stop>,
+}
+
+/// Source, engine and lanes.
+pub(super) struct Pump {
+    pub(super) clock: Clock,
+    pub(super) slot: String,
+    pub(super) link: Link,
+    pub(super) session: Option<Box<Session>>,
+    /// Where the slot stood when the session began.
+    pub(super) started_at: Lsn,
+    pub(super) intake: Intake,
+    pub(super) engine: Engine<Message>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) throttle: Throttle,
+    pub(super) draining: Option<Drain>,
+    pub(super) shutdown_timeout: Duration,
+    requests: mpsc::Receiver<StopRequest>,
+    timer: Pin<Box<Sleep>>,
+    next_report: Duration,
+}
+
+impl Pump {
+    /// Connects to nothing yet.
+    pub(super) fn new(
+        settings: &Settings,
+        sql: ConnectSettings,
+        telemetry: Arc<Telemetry>,
+        requests: mpsc::Receiver<StopRequest>,
+    ) -> Result<Self, SettingsError> {
+        let epoch = Instant::now();
+        let needs =
+            Needs { source: Arc::clone(&settings.source), sql, telemetry: Arc::clone(&telemetry) };
+        telemetry.update(|status, _| {
+            status.phase = Phase::Connecting;
+            status.in_flight.max_messages = settings.engine.messages;
+            status.in_flight.max_bytes = settings.engine.bytes;
+        });
+        let lanes = settings.engine.lanes.max(1);
+        Ok(Pump {
+            clock: Clock::new(epoch),
+            slot: settings.source.slot.clone(),
+            link: Link::new(needs),
+            session: None,
+            started_at: Lsn::INVALID,
+            intake: Intake::new(Outbox::new(settings.outbox.clone())?),
+            engine: Engine::new(settings.engine),
+            lanes: (0..lanes).map(|_| Lane::new(Arc::clone(&settings.broker), epoch)).collect(),
+            telemetry,
+            throttle: Throttle::new(Duration::from_secs(10)),
+            draining: None,
+            shutdown_timeout: settings.shutdown_timeout,
+            requests,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            next_report: Duration::ZERO,
+        })
+    }
+
+    /// Relays until told to stop, or until an operator must act.
+    ///
+    /// # Errors
+    /// [`Stop`]: why it ended, unless it was told to.
+    pub(super) async fn run(mut self) -> Result<(), Stop> {
+        let ended = poll_fn(|cx| self.poll(cx)).await;
+        if let Err(stop) = ended {
+            self.draining.get_or_insert(Drain {
+                deadline: self.clock.now,
+                finish_transaction: false,
+                stop: Some(stop),
+            });
+        }
+        self.finish().await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        self.poll_requests(cx);
+        for _ in 0..TURNS {
+            self.clock.read();
+            let read = self.poll_source(cx)?;
+            let moved = self.poll_lanes(cx)?;
+            self.tick_lanes();
+            self.poll_feedback(cx)?;
+            if self.clock.now >= self.next_report {
+                self.next_report = self.clock.now + report::EACH;
+                self.report();
+            }
+            if self.is_finished() {
+                return Poll::Ready(Ok(()));
+            }
+            if !read && !moved && self.poll_timer(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_requests(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(StopRequest)) = self.requests.poll_recv(cx) {
+            match &mut self.draining {
+                None => {
+                    info!("stopping: waiting for outstanding receipts");
+                    self.drain(None, self.shutdown_timeout);
+                }
+                Some(drain) => drain.deadline = Duration::ZERO,
+            }
+        }
+    }
+
+    /// Reads no further and goes when every receipt is in, after `wait` at the latest.
+    pub(super) fn drain(&mut self, stop: Option<Stop>, wait: Duration) {
+        if self.draining.is_some() {
+            return;
+        }
+        self.telemetry.update(|status, _| status.phase = Phase::Draining);
+        let finish_transaction = stop.is_none();
+        let deadline = self.clock.now + wait;
+        self.draining = Some(Drain { deadline, finish_transaction, stop });
+    }
+
+    fn is_finished(&self) -> bool {
+        let Some(drain) = &self.draining else { return false };
+        let nothing_to_wait_for =
+            self.session.is_none() || (self.engine.is_drained() && !self.is_reading());
+        nothing_to_wait_for || self.clock.now >= drain.deadline
+    }
+
+    /// Waits for the next thing that is due. `Ready`: it is due now.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (now, watermark) = (self.clock.now, self.engine.watermark());
+        let session = self.session.as_mut().map(|session| session.deadline(watermark, now));
+        let lanes = self.lanes.iter_mut().filter_map(|lane| lane.connection()?.deadline());
+        let next = lanes
+            .chain(session)
+            .chain(self.engine.deadline())
+            .chain(self.draining.as_ref().map(|drain| drain.deadline))
+            .fold(self.next_report, Duration::min);
+        self.timer.as_mut().reset(self.clock.instant(next));
+        self.timer.as_mut().poll(cx)
+    }
+
+    /// Confirms what is done and says goodbye.
+    async fn finish(mut self) -> Result<(), Stop> {
+        self.clock.read();
+        let unreceipted = self.engine.in_flight().messages;
+        if unreceipted > 0 {
+            warn!(unreceipted, "stopping with messages without a receipt: they will be sent again");
+        }
+        let watermark = self.engine.watermark();
+        if let Some(session) = self.session.take() {
+            let end = session.finish(watermark, self.clock.wall);
+            match tokio::time::timeout(GOODBYE, end).await {
+                Ok(Ok(())) => info!(confirmed = %watermark, "stopped"),
+                Ok(Err(error)) => warn!("the last position may not be confirmed: {error}"),
+                Err(_) => warn!("the last position may not be confirmed: PostgreSQL is busy"),
+            }
+        }
+        let goodbyes = async {
+            for lane in &mut self.lanes {
+                if let Some(connection) = lane.connection() {
+                    connection.leave().await;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(GOODBYE, goodbyes).await;
+        self.report();
+        self.telemetry.update(|status, _| status.phase = Phase::Stopped);
+        match self.draining.and_then(|drain| drain.stop) {
+            Some(stop) => Err(stop),
+            None => Ok(()),
+        }
+    }
+}

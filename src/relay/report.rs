@@ -1,0 +1,56 @@
+//! What the pump tells the metrics and the status, some times a second.
+
+use std::time::Duration;
+
+use super::pump::Pump;
+use crate::lsn::Lsn;
+use crate::telemetry::clock;
+
+/// How often.
+pub(super) const EACH: Duration = Duration::from_millis(200);
+
+impl Pump {
+    /// Shows where the relay stands.
+    pub(super) fn report(&mut self) {
+        self.telemetry.beat.touch();
+        self.count_sent();
+        let in_flight = self.engine.in_flight();
+        let blocked: Vec<bool> =
+            (0..self.lanes.len()).map(|lane| self.engine.blocked(lane)).collect();
+        let server = self.session.as_ref().map(|session| session.server_lsn());
+        let reported = self.session.as_ref().map_or(Lsn::INVALID, |session| session.reported());
+        // With everything read done, the watermark may still lie behind what the server told last.
+        let idle = self.engine.is_idle() && !self.intake.is_held();
+        let oldest = self.engine.oldest_commit_time().map(clock::from_postgres);
+        let confirmed = reported.max(self.started_at);
+        let (connected, now) = (self.session.is_some(), clock::unix_now());
+        self.telemetry.update(|status, lag| {
+            status.in_flight.messages = in_flight.messages;
+            status.in_flight.bytes = in_flight.bytes;
+            for (lane, blocked) in status.broker.lanes.iter_mut().zip(blocked) {
+                lane.blocked = blocked && lane.connected;
+                lane.in_flight = in_flight.messages;
+            }
+            if let Some(server) = server {
+                status.source.server_lsn = status.source.server_lsn.max(Some(server));
+            }
+            if confirmed.is_valid() {
+                status.source.confirmed_lsn = Some(confirmed);
+            }
+            match (connected, oldest) {
+                (false, _) => lag.disconnected(),
+                (true, Some(oldest)) => lag.oldest(oldest),
+                (true, None) if idle => lag.caught_up(now),
+                (true, None) => lag.behind(),
+            }
+        });
+    }
+
+    /// The engine counts first sendings and repeats; the counters follow.
+    fn count_sent(&mut self) {
+        let metrics = &self.telemetry.metrics;
+        let (sent, resent) = (self.engine.sent(), self.engine.resent());
+        metrics.sent.inc_by(sent.saturating_sub(metrics.sent.get()));
+        metrics.resent.inc_by(resent.saturating_sub(metrics.resent.get()));
+    }
+}

@@ -1,0 +1,123 @@
+//! The pump's half towards PostgreSQL: sessions, reading, status updates.
+
+use std::task::{Context, Poll};
+
+use tracing::info;
+
+use super::intake::Halt;
+use super::link::Opened;
+use super::pump::Pump;
+use super::stop::Stop;
+use crate::source::SourceError;
+use crate::telemetry::status::Phase;
+
+impl Pump {
+    /// Opens a session or reads from it. `true`: something was read, lanes may have to send.
+    pub(super) fn poll_source(&mut self, cx: &mut Context<'_>) -> Result<bool, Stop> {
+        if self.session.is_none() {
+            if self.draining.is_some() {
+                return Ok(false);
+            }
+            return match self.link.poll_open(cx, self.clock.now)? {
+                Poll::Ready(opened) => {
+                    self.session_opened(opened);
+                    Ok(true)
+                }
+                Poll::Pending => Ok(false),
+            };
+        }
+        match self.poll_read(cx) {
+            Ok(read) => Ok(read),
+            Err(Halt::Stop(stop)) => {
+                self.drain(Some(stop), self.shutdown_timeout);
+                Ok(true)
+            }
+            Err(Halt::Source(error)) => self.session_ended(&error).map(|()| true),
+        }
+    }
+
+    fn session_opened(&mut self, opened: Opened) {
+        let Opened { session, confirmed } = opened;
+        self.engine.session_started(confirmed);
+        self.intake.clear();
+        self.started_at = confirmed;
+        info!(host = %session.address, %confirmed, "streaming from slot {}", self.slot);
+        let host = session.address.to_string();
+        self.telemetry.update(|status, _| {
+            status.phase = Phase::Streaming;
+            status.source.connected = true;
+            status.source.host = Some(host);
+            status.source.confirmed_lsn = Some(confirmed);
+            status.source.last_error = None;
+        });
+        self.session = Some(session);
+    }
+
+    fn session_ended(&mut self, error: &SourceError) -> Result<(), Stop> {
+        self.session = None;
+        self.engine.session_lost();
+        self.intake.clear();
+        self.link.lost(error, self.clock.now)
+    }
+
+    /// Reads until the socket has no more, the window is full, or one buffer is done: then lanes
+    /// get their turn.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Halt> {
+        let mut read = false;
+        self.intake.retry(&mut self.engine, &self.clock)?;
+        if !self.is_reading() {
+            return Ok(false);
+        }
+        let Some(session) = self.session.as_mut() else { return Ok(false) };
+        for turn in 0.. {
+            while let Some(incoming) = session.next_incoming().map_err(Halt::Source)? {
+                self.intake.take(
+                    &mut self.engine,
+                    &self.telemetry.metrics,
+                    incoming,
+                    &self.clock,
+                )?;
+                read = true;
+                let ends = self.draining.is_some() && !self.engine.in_transaction();
+                if self.intake.is_held() || ends {
+                    return Ok(read);
+                }
+            }
+            if turn > 0 {
+                break;
+            }
+            match session.poll_fill(cx, self.clock.now) {
+                Poll::Pending => break,
+                Poll::Ready(filled) => filled.map_err(Halt::Source)?,
+            }
+            read = true;
+        }
+        Ok(read)
+    }
+
+    /// Whether the pump takes more from the slot: not while the window is full, and while
+    /// draining only to the end of a transaction that was begun.
+    pub(super) fn is_reading(&self) -> bool {
+        let held = self.intake.is_held();
+        match &self.draining {
+            Some(drain) => !held && drain.finish_transaction && self.engine.in_transaction(),
+            None => !held,
+        }
+    }
+
+    /// Sends the status update that is due. It has its own clock: nothing that the broker does
+    /// delays it.
+    pub(super) fn poll_feedback(&mut self, cx: &mut Context<'_>) -> Result<(), Stop> {
+        let (reading, watermark) = (self.is_reading(), self.engine.watermark());
+        let Some(session) = self.session.as_mut() else { return Ok(()) };
+        let before = session.reported();
+        let sent = session.poll_feedback(cx, watermark, reading, self.clock.now, self.clock.wall);
+        if session.reported() != before {
+            self.link.progressed();
+        }
+        match sent {
+            Ok(()) => Ok(()),
+            Err(error) => self.session_ended(&error),
+        }
+    }
+}

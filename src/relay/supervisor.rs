@@ -1,0 +1,115 @@
+//! The relay's life: first start, the pump, HTTP and housekeeping beside it, signals.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::first_start::{self, FirstStart, PrepareError};
+use super::housekeeping;
+use super::pump::{Pump, StopRequest};
+use super::settings::Settings;
+use super::stop::Stop;
+use crate::store::setup::Event;
+use crate::telemetry::Telemetry;
+
+/// Refused logins in a row until an operator must act.
+const LOGINS: u32 = 5;
+
+/// What the supervisor is told.
+pub struct Plan {
+    /// The pump's.
+    pub settings: Settings,
+    /// What must be there.
+    pub first_start: FirstStart,
+    /// Whether a first start makes it.
+    pub create: bool,
+}
+
+/// Relays until SIGTERM or SIGINT, or until an operator must act.
+///
+/// # Errors
+/// [`Stop`]: why it ended, unless it was told to.
+pub async fn run(plan: Plan, telemetry: Arc<Telemetry>) -> Result<(), Stop> {
+    let requests = signals().map_err(|error| Stop::Failed(format!("signals: {error}")))?;
+    let (stop_requests, mut pump_requests) = requests;
+    let prepared = tokio::select! {
+        prepared = prepare(&plan, &telemetry) => prepared,
+        _ = pump_requests.recv() => {
+            info!("stopped before the first session");
+            return Ok(());
+        }
+    };
+    prepared?;
+    let sql = plan.first_start.sql.clone();
+    let keeper = tokio::spawn(housekeeping::run(
+        sql.clone(),
+        plan.settings.source.slot.clone(),
+        Arc::clone(&telemetry),
+    ));
+    let pump = Pump::new(&plan.settings, sql, telemetry, pump_requests)
+        .map_err(|error| Stop::for_good(error, "correct the configuration"))?;
+    let ended = pump.run().await;
+    keeper.abort();
+    stop_requests.abort();
+    ended
+}
+
+/// Makes or checks what must be there, as often as it takes PostgreSQL to be reachable.
+async fn prepare(plan: &Plan, telemetry: &Telemetry) -> Result<(), Stop> {
+    let mut backoff = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(5))
+        .without_max_times()
+        .with_jitter()
+        .build();
+    let mut logins = 0;
+    loop {
+        let mut say = |event: Event<'_>| match event {
+            Event::Waiting(_) | Event::Note(_) => warn!("{event}"),
+            _ => info!("{event}"),
+        };
+        let attempt: Result<(), PrepareError> =
+            first_start::prepare_once(&plan.first_start, plan.create, &mut say).await;
+        let Err(error) = attempt else { return Ok(()) };
+        logins = if error.is_login() { logins + 1 } else { 0 };
+        let login = error.is_login().then_some("check user and password in postgres.url");
+        if let Some(remedy) = error.remedy().or(login)
+            && (!error.is_login() || logins >= LOGINS)
+        {
+            return Err(Stop::for_good(error, remedy));
+        }
+        let wait = backoff.next().unwrap_or(Duration::from_secs(5));
+        warn!(again_in = ?wait, "{error}");
+        telemetry.beat.touch();
+        telemetry.update(|status, lag| {
+            status.source.last_error = Some(error.to_string());
+            lag.disconnected();
+        });
+        tokio::time::sleep(wait).await;
+    }
+}
+
+type Requests = (tokio::task::JoinHandle<()>, mpsc::Receiver<StopRequest>);
+
+/// SIGTERM and SIGINT become requests to stop.
+fn signals() -> std::io::Result<Requests> {
+    let (tell, requests) = mpsc::channel(2);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let task = tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if tell.send(StopRequest).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok((task, requests))
+}

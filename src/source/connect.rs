@@ -1,0 +1,101 @@
+//! From nothing to a logged-in replication connection to the server that accepts writes.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+
+use super::command::{Replication, fill};
+use super::error::SourceError;
+use super::settings::Settings;
+use crate::net::{self, Address, Stream};
+use crate::pgwire::frame::{Frames, Limits};
+use crate::pgwire::login::{Login, LoginSettings, LoginStep};
+
+/// The longest message other than CopyData: errors and notices.
+const OTHER: usize = 1024 * 1024;
+/// How much of a row too long to be read is kept, to name it.
+const KEPT: usize = 64 * 1024;
+/// The server's own patience with us, at least; the status interval is at most a third of it.
+const SENDER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Connects to the first host that accepts writes.
+///
+/// # Errors
+/// The last host's [`SourceError`].
+pub async fn connect(settings: &Settings) -> Result<Replication, SourceError> {
+    let mut last = SourceError::Closed;
+    for address in &settings.hosts {
+        match connect_to(settings, address).await {
+            Ok(connection) => return Ok(connection),
+            // The host that says what an operator must do is not hidden by a standby beside it.
+            Err(SourceError::ReadOnly(_)) if !matches!(last, SourceError::Closed) => {}
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn connect_to(settings: &Settings, address: &Address) -> Result<Replication, SourceError> {
+    let stream = net::connect(address, settings.connect_timeout).await?;
+    let login = tokio::time::timeout(settings.connect_timeout, log_in(settings, address, stream));
+    login.await.map_err(|_| SourceError::LoginTimedOut(settings.connect_timeout))?
+}
+
+async fn log_in(
+    settings: &Settings,
+    address: &Address,
+    mut stream: Stream,
+) -> Result<Replication, SourceError> {
+    let mut frames = Frames::new(Limits { copy_data: settings.max_row, other: OTHER, kept: KEPT });
+    let mut login = Login::new(LoginSettings {
+        user: settings.user.clone(),
+        database: settings.database.clone(),
+        password: settings.password.clone(),
+        parameters: parameters(settings),
+    });
+    let mut out = BytesMut::new();
+    login.start(&mut out)?;
+    let process_id = loop {
+        stream.write_all(&out).await?;
+        out.clear();
+        let step = match frames.next()? {
+            Some(frame) => login.on_frame(frame.tag, frame.body, &mut out)?,
+            None => {
+                fill(&mut stream, &mut frames).await?;
+                LoginStep::Continue
+            }
+        };
+        if let LoginStep::Done { process_id, .. } = step {
+            break process_id;
+        }
+    };
+    let mut connection = Replication { address: address.clone(), process_id, stream, frames };
+    let read_only = connection.value("SHOW", "SHOW transaction_read_only").await?;
+    if read_only.as_deref() == Some("on") {
+        return Err(SourceError::ReadOnly(address.to_string()));
+    }
+    Ok(connection)
+}
+
+/// Pinned, since they change what is read.
+fn parameters(settings: &Settings) -> Vec<(String, String)> {
+    let sender_timeout = SENDER_TIMEOUT.max(settings.status_interval * 3);
+    let mut parameters: Vec<(String, String)> = [
+        ("replication", "database"),
+        ("application_name", "walpost"),
+        ("client_encoding", "UTF8"),
+        ("datestyle", "ISO"),
+        ("intervalstyle", "postgres"),
+        ("timezone", "UTC"),
+        ("extra_float_digits", "1"),
+        ("bytea_output", "hex"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    parameters.push(("wal_sender_timeout".to_owned(), format!("{}ms", sender_timeout.as_millis())));
+    if let Some(options) = &settings.options {
+        parameters.push(("options".to_owned(), options.clone()));
+    }
+    parameters
+}

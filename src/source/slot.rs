@@ -1,0 +1,28 @@
+//! The slot is made on the replication connection.
+
+use super::command::{Replication, quoted};
+use super::error::SourceError;
+use crate::lsn::Lsn;
+
+/// Makes the slot; returns the position from which it sends what is committed.
+///
+/// PostgreSQL waits for every transaction that is open at this moment, however long it stays open;
+/// the caller says so, naming [`Replication::process_id`]'s blockers.
+///
+/// # Errors
+/// [`SourceError::Server`]: no free slot, `wal_level` too low, no privilege, …
+pub async fn create_slot(connection: &mut Replication, slot: &str) -> Result<Lsn, SourceError> {
+    const CONTEXT: &str = "the slot could not be made";
+    let command =
+        format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput NOEXPORT_SNAPSHOT", quoted(slot));
+    match connection.command(&command).await? {
+        Ok(super::command::Answer::Rows(rows)) => rows
+            .first()
+            .and_then(|row| row.get(1)?.as_deref()?.parse().ok())
+            .ok_or_else(|| SourceError::Unexpected("no consistent point of the slot".to_owned())),
+        Ok(super::command::Answer::CopyBoth) => {
+            Err(SourceError::Unexpected("CopyBothResponse".to_owned()))
+        }
+        Err(error) => Err(SourceError::Server { context: CONTEXT, error }),
+    }
+}

@@ -1,0 +1,51 @@
+//! What is there.
+
+use super::SetupSettings;
+use crate::store::connect::Store;
+use crate::store::error::StoreError;
+use crate::store::name::TableName;
+use crate::store::publication::PublicationState;
+use crate::store::schema::SchemaState;
+use crate::store::server::{Capacity, Server};
+use crate::store::slot::SlotState;
+use crate::store::table::TableState;
+
+/// All that the judgement needs to know, read without changing anything. Any role may read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Findings {
+    /// The server.
+    pub server: Server,
+    /// Slots and walsenders.
+    pub capacity: Capacity,
+    /// The schema `walpost`.
+    pub schema: SchemaState,
+    /// The outbox tables, those of the settings.
+    pub tables: Vec<(TableName, Option<TableState>)>,
+    /// The publication.
+    pub publication: Option<PublicationState>,
+    /// The slot; also none where the settings name none.
+    pub slot: Option<SlotState>,
+}
+
+/// Reads what is there.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn inspect(store: &Store, settings: &SetupSettings) -> Result<Findings, StoreError> {
+    let mut tables = Vec::with_capacity(settings.tables.len());
+    for table in &settings.tables {
+        tables.push((table.clone(), store.table(table).await?));
+    }
+    let slot = match &settings.slot {
+        Some(slot) => store.slot(slot).await?,
+        None => None,
+    };
+    Ok(Findings {
+        server: store.server().await?,
+        capacity: store.capacity().await?,
+        schema: store.schema().await?,
+        tables,
+        publication: store.publication(&settings.publication).await?,
+        slot,
+    })
+}

@@ -1,0 +1,106 @@
+//! What is there and does not fit, each with its remedy.
+
+use crate::lsn::Lsn;
+use crate::store::name::{TableName, ident, literal, one_line};
+
+/// Something that only an operator can put right. The text says what is wrong and how to mend it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// `wal_level` is not `logical`.
+    #[error(
+        "wal_level is {0}, logical is needed: ALTER SYSTEM SET wal_level = 'logical', then restart \
+         PostgreSQL (RDS: rds.logical_replication = 1; Cloud SQL: cloudsql.logical_decoding = on)"
+    )]
+    WalLevel(String),
+    /// No slot is free.
+    #[error(
+        "all {0} replication slots are taken: raise max_replication_slots and restart PostgreSQL, or \
+         drop a slot that nobody needs (SELECT slot_name, active FROM pg_replication_slots)"
+    )]
+    NoFreeSlot(u64),
+    /// No walsender is free.
+    #[error(
+        "all {0} walsenders are taken: raise max_wal_senders and restart PostgreSQL, or end one \
+         (SELECT pid, application_name FROM pg_stat_replication)"
+    )]
+    NoFreeWalsender(u64),
+    /// An outbox table is missing.
+    #[error(
+        "table {table} does not exist in database {}: create it (the application's migrations), or mend \
+         outbox.tables or postgres.url", one_line(.1), table = .0
+    )]
+    TableMissing(TableName, String),
+    /// It is a view, a foreign table or the like.
+    #[error("{0} is no table, and only inserts into tables reach a slot: mend outbox.tables")]
+    NoTable(TableName),
+    /// It is unlogged or temporary.
+    #[error(
+        "table {table} is not logged, so that its rows never reach a slot: ALTER TABLE {} SET LOGGED",
+        .0.quoted(), table = .0
+    )]
+    NotLogged(TableName),
+    /// `walpost.outbox` was made by somebody else.
+    #[error(
+        "{0} exists and was not made by walpost: rename it and run walpost init again, or use \
+         outbox.layout: custom"
+    )]
+    ForeignOutbox(TableName),
+    /// Inserts are not published. What is published besides (`update, `) may be for others, and is
+    /// kept by the remedy.
+    #[error(
+        "publication {} does not publish inserts: ALTER PUBLICATION {} SET (publish = '{kept}insert')",
+        one_line(.0), ident(.0), kept = .1
+    )]
+    NoInserts(String, String),
+    /// A partitioned table's rows would come under the names of its partitions.
+    #[error(
+        "publication {} publishes partitioned table {table} by its partitions: ALTER PUBLICATION {} SET \
+         (publish_via_partition_root = true)",
+        one_line(.0), ident(.0), table = .1
+    )]
+    NotViaRoot(String, TableName),
+    /// Rows that a filter keeps back would be lost.
+    #[error(
+        "publication {} has a row filter on {table}, so that rows would be lost: remove it (ALTER \
+         PUBLICATION … SET TABLE, with all its tables)",
+        one_line(.0), table = .1
+    )]
+    RowFilter(String, TableName),
+    /// Columns are kept back.
+    #[error(
+        "publication {} has a column list on {table}: remove it (ALTER PUBLICATION … SET TABLE, with all \
+         its tables)",
+        one_line(.0), table = .1
+    )]
+    ColumnList(String, TableName),
+    /// The slot is another program's: physical, or of another plugin.
+    #[error(
+        "slot {} is not one of walpost's ({}): set replication.slot to another name",
+        one_line(.0), .1.as_deref().map_or("physical".to_owned(), |p| format!("plugin {}", one_line(p)))
+    )]
+    SlotPlugin(String, Option<String>),
+    /// The slot decodes another database.
+    #[error(
+        "slot {} belongs to database {}: names of slots are unique in the whole cluster, set \
+         replication.slot to another name or mend postgres.url",
+        one_line(.0), one_line(.1)
+    )]
+    SlotDatabase(String, String),
+    /// The slot goes with somebody's session.
+    #[error("slot {} is temporary: wait until its session ends, or use another name", one_line(.0))]
+    SlotTemporary(String),
+    /// The slot decodes prepared transactions early.
+    #[error(
+        "slot {} was made with two_phase, which walpost does not read: set replication.slot to \
+         another name",
+        one_line(.0)
+    )]
+    SlotTwoPhase(String),
+    /// Nothing can be read from the slot any more.
+    #[error(
+        "slot {} is lost ({}): rows committed after {confirmed} have not been published and cannot be read \
+         from it; to start anew without them: SELECT pg_drop_replication_slot({}), then walpost init",
+        one_line(.0), one_line(.1), literal(.0), confirmed = .2
+    )]
+    SlotLost(String, String, Lsn),
+}

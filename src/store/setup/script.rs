@@ -1,0 +1,272 @@
+//! The set-up as a SQL script, for whoever has the rights that walpost's role should not have.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::misfit::Misfit;
+use super::plan::{Plan, PublicationStep, judge};
+use super::{SetupError, SetupSettings, create_slot_sql, inspect};
+use crate::store::connect::{ConnectSettings, Store};
+use crate::store::error::StoreError;
+use crate::store::name::{TableName, ident, literal, one_line, quoted_list};
+use crate::store::publication;
+use crate::store::schema;
+use crate::store::server::RoleFacts;
+
+/// The role that walpost is to log in as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Role {
+    name: String,
+    /// None: not there, or not known.
+    facts: Option<RoleFacts>,
+    database: String,
+}
+
+/// All that the script is written from.
+#[derive(Debug)]
+struct Contents<'a> {
+    settings: &'a SetupSettings,
+    plan: Plan,
+    misfits: Vec<Misfit>,
+    role: Role,
+    /// Why the database could not be asked what it has already.
+    blind: Option<String>,
+}
+
+/// The SQL that [`ensure`](super::ensure) would run, and that the role needs, as a script for
+/// `psql`. Nothing is changed. Where PostgreSQL does not answer or refuses the login (the role may
+/// be one of the things that are missing), it is the script for an empty database, and says so.
+///
+/// # Errors
+/// [`SetupError::Store`] where the url is broken, or a query fails.
+pub async fn dry_run(
+    connect: &ConnectSettings,
+    settings: &SetupSettings,
+) -> Result<String, SetupError> {
+    let contents = match Store::connect(connect).await {
+        Ok(store) => seeing(&store, settings).await?,
+        Err(error @ (StoreError::Url | StoreError::Tls | StoreError::TooOld(_))) => {
+            return Err(error.into());
+        }
+        Err(error) => {
+            let (user, database) = connect.user_and_database();
+            let name = if user == "postgres" { "walpost".to_owned() } else { user };
+            Contents {
+                settings,
+                plan: Plan::from_nothing(settings),
+                misfits: Vec::new(),
+                role: Role { name, facts: None, database },
+                blind: Some(error.to_string()),
+            }
+        }
+    };
+    Ok(write(&contents))
+}
+
+/// The contents for a database that can be asked.
+async fn seeing<'a>(
+    store: &Store,
+    settings: &'a SetupSettings,
+) -> Result<Contents<'a>, StoreError> {
+    let findings = inspect(store, settings).await?;
+    let (plan, misfits) = judge(&findings, settings);
+    let login = store.role().await?;
+    let database = findings.server.database.clone();
+    let role = if login.superuser {
+        // More rights than walpost should have: the script offers a role of its own.
+        let facts = store.role_named("walpost").await?;
+        Role { name: "walpost".to_owned(), facts, database }
+    } else {
+        Role { name: login.name.clone(), facts: Some(login), database }
+    };
+    Ok(Contents { settings, plan, misfits, role, blind: None })
+}
+
+/// The script.
+fn write(contents: &Contents<'_>) -> String {
+    let mut out = format!(
+        "-- walpost init --dry-run: nothing has been changed.\n\
+         -- To be run by a superuser, or the administrator of a managed server, in database {}.\n",
+        one_line(&contents.role.database)
+    );
+    if let Some(reason) = &contents.blind {
+        let reason = one_line(reason);
+        out += &format!(
+            "-- What is there already could not be seen ({reason}).\n\
+             -- The script is for a database that has nothing of walpost yet.\n"
+        );
+    }
+    for misfit in &contents.misfits {
+        out += &format!("-- MEND FIRST: {}\n", one_line(&misfit.to_string()));
+    }
+    for note in &contents.plan.notes {
+        out += &format!("-- Note: {}\n", one_line(note));
+    }
+    write_schema(&mut out, contents);
+    write_publication(&mut out, contents);
+    write_role(&mut out, contents);
+    write_slot(&mut out, contents);
+    out
+}
+
+fn write_schema(out: &mut String, contents: &Contents<'_>) {
+    match contents.plan.upgrade_from {
+        Some(version) => {
+            out.push_str("\n-- The schema walpost.\n");
+            out.push_str(&schema::upgrade_sql(version));
+        }
+        None if contents.settings.install_schema => {
+            out.push_str("\n-- The schema walpost exists.\n");
+        }
+        None => {}
+    }
+}
+
+fn write_publication(out: &mut String, contents: &Contents<'_>) {
+    let name = &contents.settings.publication;
+    let sql = match &contents.plan.publication {
+        PublicationStep::Nothing => {
+            let _ = writeln!(out, "\n-- The publication {} exists.", one_line(name));
+            return;
+        }
+        PublicationStep::Create => publication::create_sql(name, &contents.settings.tables),
+        PublicationStep::Add(tables) => publication::add_sql(name, tables),
+    };
+    let _ = writeln!(out, "\n-- The publication.\n{sql};");
+}
+
+/// The role with the rights that a relay needs, and no more.
+fn write_role(out: &mut String, contents: &Contents<'_>) {
+    let Role { name, facts, database } = &contents.role;
+    let role = ident(name);
+    out.push_str(
+        "\n-- The role that walpost logs in as, with the rights that it needs.\n\
+         -- Amazon RDS and Aurora: GRANT rds_replication in place of REPLICATION.\n\
+         -- Google Cloud SQL and Azure: the administrator may give REPLICATION.\n",
+    );
+    match facts {
+        None => {
+            let _ = writeln!(
+                out,
+                "-- It has no password yet; in psql: \\password {}\n\
+                 CREATE ROLE {role} LOGIN REPLICATION;",
+                one_line(name)
+            );
+        }
+        Some(facts) if !facts.replication && !facts.superuser => {
+            let _ = writeln!(out, "ALTER ROLE {role} REPLICATION;");
+        }
+        Some(_) => {
+            let _ = writeln!(out, "-- Role {} exists.", one_line(name));
+        }
+    }
+    let mut tables = contents.settings.tables.clone();
+    if contents.settings.install_schema {
+        tables.push(TableName::new("walpost", "schema_version"));
+    }
+    let schemas: BTreeSet<String> = tables.iter().map(|table| ident(&table.schema)).collect();
+    let schemas = schemas.into_iter().collect::<Vec<_>>().join(", ");
+    let _ = writeln!(
+        out,
+        "GRANT CONNECT ON DATABASE {} TO {role};\n\
+         GRANT USAGE ON SCHEMA {schemas} TO {role};\n\
+         GRANT SELECT ON {} TO {role};\n\
+         -- Optional, to see who holds up a slot: GRANT pg_read_all_stats TO {role};",
+        ident(database),
+        quoted_list(&tables)
+    );
+}
+
+fn write_slot(out: &mut String, contents: &Contents<'_>) {
+    let Some(slot) = &contents.settings.slot else {
+        return;
+    };
+    if !contents.plan.create_slot {
+        let _ = writeln!(out, "\n-- The slot {} exists.", one_line(slot));
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "\n-- The slot, after the publication. This waits until every transaction that is open now,\n\
+         -- in any database, has ended. From here on WAL is kept until walpost has sent it: start\n\
+         -- walpost soon, or drop the slot again (SELECT pg_drop_replication_slot({})).\n{};",
+        one_line(&literal(slot)),
+        create_slot_sql(slot, contents.settings.failover)
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> SetupSettings {
+        SetupSettings {
+            slot: Some("walpost".to_owned()),
+            failover: false,
+            publication: "walpost".to_owned(),
+            tables: vec![TableName::new("walpost", "outbox")],
+            install_schema: true,
+        }
+    }
+
+    fn contents(settings: &SetupSettings, role: Role) -> Contents<'_> {
+        Contents {
+            settings,
+            plan: Plan::from_nothing(settings),
+            misfits: Vec::new(),
+            role,
+            blind: None,
+        }
+    }
+
+    fn role(name: &str, facts: Option<RoleFacts>) -> Role {
+        Role { name: name.to_owned(), facts, database: "shop".to_owned() }
+    }
+
+    #[test]
+    fn everything_comes_in_the_order_that_loses_nothing() {
+        let settings = settings();
+        let script = write(&contents(&settings, role("relay", None)));
+        let places: Vec<_> = [
+            "CREATE TABLE walpost.outbox",
+            "COMMIT;",
+            "CREATE PUBLICATION \"walpost\" FOR TABLE",
+            "CREATE ROLE \"relay\" LOGIN REPLICATION;",
+            "GRANT CONNECT ON DATABASE \"shop\" TO \"relay\";",
+            "GRANT SELECT ON \"walpost\".\"outbox\", \"walpost\".\"schema_version\" TO \"relay\";",
+            "SELECT pg_create_logical_replication_slot('walpost', 'pgoutput');",
+        ]
+        .iter()
+        .map(|text| script.find(text).unwrap_or_else(|| panic!("{text} not in\n{script}")))
+        .collect();
+        assert!(places.is_sorted(), "{places:?}");
+    }
+
+    #[test]
+    fn a_role_that_exists_is_not_made_again() {
+        let settings = settings();
+        let facts = |replication| {
+            Some(RoleFacts { name: "relay".to_owned(), superuser: false, replication })
+        };
+        let script = write(&contents(&settings, role("relay", facts(false))));
+        assert!(script.contains("ALTER ROLE \"relay\" REPLICATION;"));
+        let script = write(&contents(&settings, role("relay", facts(true))));
+        assert!(!script.contains("CREATE ROLE") && !script.contains("ALTER ROLE"));
+    }
+
+    #[test]
+    fn no_name_ends_a_comment() {
+        let mut settings = settings();
+        settings.slot = Some("s\nDROP TABLE a; --".to_owned());
+        settings.publication = "p\nDROP TABLE b; --".to_owned();
+        let mut contents = contents(&settings, role("r\nDROP TABLE c; --", None));
+        contents.misfits = vec![Misfit::NoInserts(settings.publication.clone(), String::new())];
+        contents.blind = Some("x\nDROP TABLE d; --".to_owned());
+        contents.plan.publication = PublicationStep::Nothing;
+        contents.plan.create_slot = false;
+        for line in write(&contents).lines().filter(|line| line.starts_with("DROP")) {
+            // Only within the quotes of an identifier.
+            assert!(line.starts_with("DROP TABLE c; --\""), "{line}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use walpost_testkit::Message;
 /// Lines of each kind that the screen shows.
 pub const RECENT: usize = 8;
 /// Latencies that the percentiles are taken of.
-const SAMPLES: usize = 2_000;
+const SAMPLES: usize = 1_000;
 
 /// A row that the application wrote.
 #[derive(Clone, Debug)]

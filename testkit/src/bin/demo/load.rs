@@ -14,16 +14,21 @@ const MOST_ROWS: u64 = 20;
 /// Between two transactions: some four hundred rows a second.
 const PAUSE: Duration = Duration::from_millis(25);
 
+/// Rows of one large transaction.
+pub const LARGE: u32 = 2_000;
+
 /// The running application. Dropping it ends it after its present transaction.
 pub struct Load {
     end: Arc<AtomicBool>,
+    large: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Starts writing to the database at `url`.
 pub fn start(url: String, ledger: Arc<Ledger>) -> Load {
     let end = Arc::new(AtomicBool::new(false));
-    let ended = Arc::clone(&end);
+    let large = Arc::new(AtomicBool::new(false));
+    let (ended, wanted) = (Arc::clone(&end), Arc::clone(&large));
     let thread = std::thread::spawn(move || {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -31,12 +36,19 @@ pub fn start(url: String, ledger: Arc<Ledger>) -> Load {
             let (client, connection) =
                 tokio_postgres::connect(&url, NoTls).await.expect("the database is there");
             tokio::spawn(connection);
-            if let Err(error) = write(&client, &ledger, &ended).await {
+            if let Err(error) = write(&client, &ledger, &ended, &wanted).await {
                 eprintln!("the application failed: {error}");
             }
         });
     });
-    Load { end, thread: Some(thread) }
+    Load { end, large, thread: Some(thread) }
+}
+
+impl Load {
+    /// The next transaction has [`LARGE`] rows.
+    pub fn write_a_large_transaction(&self) {
+        self.large.store(true, Ordering::Release);
+    }
 }
 
 impl Drop for Load {
@@ -52,10 +64,14 @@ async fn write(
     client: &Client,
     ledger: &Ledger,
     ended: &AtomicBool,
+    wanted: &AtomicBool,
 ) -> Result<(), tokio_postgres::Error> {
     let mut numbers = [0_u64; DESTINATIONS.len()];
     let insert = client.prepare("SELECT walpost.publish($1, $2::text::jsonb)::text").await?;
     while !ended.load(Ordering::Acquire) {
+        if wanted.swap(false, Ordering::AcqRel) {
+            ledger.committed(&write_large(client, &mut numbers[0]).await?);
+        }
         let mut next = numbers;
         let mut rows = Vec::new();
         client.batch_execute("BEGIN").await?;
@@ -78,6 +94,22 @@ async fn write(
         tokio::time::sleep(PAUSE).await;
     }
     Ok(())
+}
+
+async fn write_large(client: &Client, number: &mut u64) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let sql = "SELECT walpost.publish($1, body)::text, body::text FROM (
+                   SELECT jsonb_build_object('n', n, 'total', 1) AS body
+                   FROM generate_series($2::bigint, $3::bigint) n ORDER BY n) rows";
+    let last = *number + u64::from(LARGE);
+    let (from, to) = (*number as i64 + 1, last as i64);
+    let rows = client.query(sql, &[&DESTINATIONS[0], &from, &to]).await?;
+    *number = last;
+    let row = |row: &tokio_postgres::Row| Row {
+        id: row.get(0),
+        destination: DESTINATIONS[0].to_owned(),
+        body: row.get(1),
+    };
+    Ok(rows.iter().map(row).collect())
 }
 
 fn body(which: usize, number: u64) -> String {

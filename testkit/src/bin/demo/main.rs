@@ -22,12 +22,19 @@ use screen::Screen;
 const QUEUE: &str = "everything";
 const READY: Duration = Duration::from_secs(30);
 /// Seconds after the first row: what happens to the relay. The last one is the end of the load.
-const SCRIPT: &[(u64, Step)] =
-    &[(7, Step::Kill), (10, Step::Start), (15, Step::Kill), (18, Step::Start), (23, Step::EndLoad)];
+const SCRIPT: &[(u64, Step)] = &[
+    (7, Step::Kill),
+    (10, Step::Start),
+    (15, Step::KillInside),
+    (18, Step::Start),
+    (23, Step::EndLoad),
+];
 
 #[derive(Clone, Copy)]
 enum Step {
     Kill,
+    /// In the middle of a large transaction.
+    KillInside,
     Start,
     EndLoad,
 }
@@ -118,21 +125,16 @@ fn play(
         let at = started.elapsed();
         if let Some((_, step)) = script.next_if(|(second, _)| at.as_secs() >= *second) {
             match step {
-                Step::Kill => {
-                    let in_flight = relay.metrics().get("walpost_in_flight_messages").copied();
-                    relay.kill();
-                    killed = Some(Instant::now());
-                    let in_flight = in_flight.unwrap_or(0.0);
-                    screen.event(
-                        at,
-                        &format!("kill -9 of walpost, {in_flight} messages without a receipt"),
-                    );
+                Step::Kill => kill(screen, at, relay, "of walpost"),
+                Step::KillInside => {
+                    await_middle_of_large(load.as_ref(), ledger);
+                    let inside = format!("inside {} rows", load::LARGE);
+                    kill(screen, started.elapsed(), relay, &inside);
                 }
                 Step::Start => {
                     let before = Instant::now();
                     *relay = settings.start();
                     relay.await_ready(READY);
-                    killed = None;
                     let took = before.elapsed().as_millis();
                     screen.event(at, &format!("walpost started again: streaming after {took} ms"));
                 }
@@ -141,6 +143,11 @@ fn play(
                     screen.event(at, "the application stops writing");
                 }
             }
+            killed = match step {
+                Step::Kill | Step::KillInside => Some(Instant::now()),
+                Step::Start => None,
+                Step::EndLoad => killed,
+            };
         }
         screen.draw(at, killed, relay, ledger);
         if load.is_none() {
@@ -156,5 +163,24 @@ fn play(
             }
         }
         std::thread::sleep(screen.pause());
+    }
+}
+
+fn kill(screen: &Screen, at: Duration, relay: &mut Walpost, how: &str) {
+    let in_flight = relay.metrics().get("walpost_in_flight_messages").copied().unwrap_or(0.0);
+    relay.kill();
+    screen.event(at, &format!("kill -9 {how}: {in_flight} messages without a receipt"));
+}
+
+/// Has the application write a large transaction, and waits until a part of it has arrived.
+fn await_middle_of_large(load: Option<&load::Load>, ledger: &Ledger) {
+    let before = ledger.view().arrived;
+    if let Some(load) = load {
+        load.write_a_large_transaction();
+    }
+    let middle = before + u64::from(load::LARGE) / 4;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while ledger.view().arrived < middle && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -21,7 +21,7 @@ lint: ## formatting, clippy, documentation and shell scripts, warnings as errors
 	@scripts/install.sh lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	@scripts/shellcheck.sh
 
 test: install ## the whole suite, on private servers

@@ -10,4 +10,5 @@
 mod architecture;
 mod relay;
 mod rig;
+mod silence;
 mod smoke;

@@ -8,6 +8,9 @@
 )]
 
 mod architecture;
+mod first_start;
+mod init;
 mod relay;
 mod rig;
 mod smoke;
+mod store;

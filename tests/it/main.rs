@@ -12,5 +12,6 @@ mod first_start;
 mod init;
 mod relay;
 mod rig;
+mod silence;
 mod smoke;
 mod store;

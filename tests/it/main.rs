@@ -8,7 +8,10 @@
 )]
 
 mod architecture;
+mod first_start;
+mod init;
 mod relay;
 mod rig;
 mod silence;
 mod smoke;
+mod store;

@@ -122,6 +122,10 @@ impl Pump {
     }
 
     fn lane_lost(&mut self, lane: usize, error: &LaneError) {
+        let closed = matches!(error, LaneError::Closed | LaneError::Io(_));
+        if closed && self.engine.has_unreceipted(lane) {
+            self.telemetry.metrics.rejections.closed.inc();
+        }
         self.engine.lane_down(lane, LaneDown::Lost, self.clock.now);
         self.lane_gone(lane, &error.to_string());
     }

@@ -10,4 +10,6 @@
 mod architecture;
 mod relay;
 mod rig;
+mod scene;
 mod smoke;
+mod trouble;

@@ -8,6 +8,7 @@
 )]
 
 mod architecture;
+mod memory;
 mod relay;
 mod rig;
 mod scene;

@@ -10,8 +10,11 @@
 mod architecture;
 mod first_start;
 mod init;
+mod memory;
 mod relay;
 mod rig;
+mod scene;
 mod silence;
 mod smoke;
 mod store;
+mod trouble;

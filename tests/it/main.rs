@@ -8,6 +8,8 @@
 )]
 
 mod architecture;
+mod kill;
+mod load;
 mod relay;
 mod rig;
 mod smoke;

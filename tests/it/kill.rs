@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use walpost_testkit::sandbox::send;
 use walpost_testkit::walpost::Builder;
-use walpost_testkit::{Postgres, RabbitMq, Vhost, Walpost, until};
+use walpost_testkit::{Postgres, RabbitMq, Signal, Vhost, Walpost, until};
 
 use crate::load::{Journal, Life, Load, Outcome, Plan, Reader, Tap, repeats_of_lives, seed};
 use crate::rig::{LONG, walpost};
@@ -323,11 +323,11 @@ fn a_standby_takes_over() {
     // The old one dies, and its walsender hangs on to the slot.
     let mut fourth = standby();
     let old = walsender();
-    send(old, rustix::process::Signal::STOP);
+    send(old, Signal::STOP);
     third.kill();
     still_waits(&fourth);
     assert_eq!(walsender(), old);
-    send(old, rustix::process::Signal::CONT);
+    send(old, Signal::CONT);
     takes_over(&mut fourth);
 
     // The old one hangs, loses the slot, and comes back: it is the standby now, and takes over again.

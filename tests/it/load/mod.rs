@@ -7,7 +7,7 @@ mod shape;
 mod tap;
 mod writers;
 
-pub use lives::{Life, Repeats, repeats_of_lives};
+pub use lives::{Life, repeats_of_lives};
 pub use model::{Journal, Outcome};
 pub use reader::Reader;
 pub use tap::Tap;

@@ -14,14 +14,20 @@ use crate::stomp::ErrorFrame;
 
 impl Pump {
     /// Gives each lane its turn. `true`: something moved, so the window may have room.
-    pub(super) fn poll_lanes(&mut self, cx: &mut Context<'_>) -> Result<bool, Stop> {
+    ///
+    /// Clocks are looked at after what the sockets hold (a process that was stopped for a while
+    /// must not blame the broker) and before writing (what is due then goes out at once).
+    pub(super) fn poll_lanes(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         for lane in 0..self.lanes.len() {
             moved |= self.poll_connect(lane, cx);
             moved |= self.poll_receipts(lane, cx);
+        }
+        self.tick_lanes();
+        for lane in 0..self.lanes.len() {
             moved |= self.poll_send(lane, cx);
         }
-        Ok(moved)
+        moved
     }
 
     fn poll_connect(&mut self, lane: usize, cx: &mut Context<'_>) -> bool {
@@ -122,6 +128,9 @@ impl Pump {
     }
 
     fn lane_lost(&mut self, lane: usize, error: &LaneError) {
+        if matches!(error, LaneError::Closed) && !self.engine.is_drained() {
+            self.telemetry.metrics.rejections.closed.inc();
+        }
         self.engine.lane_down(lane, LaneDown::Lost, self.clock.now);
         self.lane_gone(lane, &error.to_string());
     }
@@ -137,7 +146,7 @@ impl Pump {
     }
 
     /// Time passed: heart-beats, probes, missing receipts.
-    pub(super) fn tick_lanes(&mut self) {
+    fn tick_lanes(&mut self) {
         for lane in 0..self.lanes.len() {
             let now = self.clock.now;
             if let Some(connection) = self.lanes[lane].connection()

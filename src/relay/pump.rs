@@ -32,6 +32,8 @@ use crate::telemetry::throttle::Throttle;
 
 /// Turns without a pause before other tasks get theirs.
 const TURNS: usize = 64;
+/// A transaction that was begun is read to its end for so long: a small one is not repeated then.
+const FINISH_TRANSACTION: Duration = Duration::from_secs(1);
 /// For the goodbyes at the end, to each peer.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -42,8 +44,8 @@ pub(super) struct StopRequest;
 pub(super) struct Drain {
     /// Outstanding receipts are waited for until then.
     deadline: Duration,
-    /// Whether a transaction that was begun is read to its end.
-    pub(super) finish_transaction: bool,
+    /// Until when a transaction that was begun is read on.
+    pub(super) read_until: Duration,
     /// Why, unless it was told to.
     stop: Option<Stop>,
 }
@@ -113,7 +115,7 @@ impl Pump {
         if let Err(stop) = ended {
             self.draining.get_or_insert(Drain {
                 deadline: self.clock.now,
-                finish_transaction: false,
+                read_until: Duration::ZERO,
                 stop: Some(stop),
             });
         }
@@ -125,8 +127,7 @@ impl Pump {
         for _ in 0..TURNS {
             self.clock.read();
             let read = self.poll_source(cx)?;
-            let moved = self.poll_lanes(cx)?;
-            self.tick_lanes();
+            let moved = self.poll_lanes(cx);
             self.poll_feedback(cx)?;
             if self.clock.now >= self.next_report {
                 self.next_report = self.clock.now + report::EACH;
@@ -161,9 +162,9 @@ impl Pump {
             return;
         }
         self.telemetry.update(|status, _| status.phase = Phase::Draining);
-        let finish_transaction = stop.is_none();
-        let deadline = self.clock.now + wait;
-        self.draining = Some(Drain { deadline, finish_transaction, stop });
+        let now = self.clock.now;
+        let read_until = if stop.is_none() { now + FINISH_TRANSACTION } else { Duration::ZERO };
+        self.draining = Some(Drain { deadline: now + wait, read_until, stop });
     }
 
     fn is_finished(&self) -> bool {
@@ -182,6 +183,7 @@ impl Pump {
             .chain(session)
             .chain(self.engine.deadline())
             .chain(self.draining.as_ref().map(|drain| drain.deadline))
+            .chain(self.draining.as_ref().map(|drain| drain.read_until).filter(|at| *at > now))
             .fold(self.next_report, Duration::min);
         self.timer.as_mut().reset(self.clock.instant(next));
         self.timer.as_mut().poll(cx)

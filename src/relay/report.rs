@@ -19,8 +19,8 @@ impl Pump {
             (0..self.lanes.len()).map(|lane| self.engine.blocked(lane)).collect();
         let server = self.session.as_ref().map(|session| session.server_lsn());
         let reported = self.session.as_ref().map_or(Lsn::INVALID, |session| session.reported());
-        // With everything read done, the watermark may still lie behind what the server told last.
         let idle = self.engine.is_idle() && !self.intake.is_held();
+        let watermark = self.engine.watermark();
         let oldest = self.engine.oldest_commit_time().map(clock::from_postgres);
         let confirmed = reported.max(self.started_at);
         let (connected, now) = (self.session.is_some(), clock::unix_now());
@@ -40,7 +40,12 @@ impl Pump {
             match (connected, oldest) {
                 (false, _) => lag.disconnected(),
                 (true, Some(oldest)) => lag.oldest(oldest),
-                (true, None) if idle => lag.caught_up(now),
+                // All that was read is done; but has the server looked through all that it has?
+                (true, None)
+                    if idle && status.source.settled_lsn.is_some_and(|at| at <= watermark) =>
+                {
+                    lag.caught_up(now);
+                }
                 (true, None) => lag.behind(),
             }
         });

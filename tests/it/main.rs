@@ -10,6 +10,8 @@
 mod architecture;
 mod first_start;
 mod init;
+mod kill;
+mod load;
 mod memory;
 mod relay;
 mod rig;

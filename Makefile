@@ -33,9 +33,9 @@ demo: install ## rows committed in PostgreSQL arrive in RabbitMQ, before your ey
 	@$(CARGO) build --quiet --release --workspace --bin walpost --bin demo
 	@$(TARGET)/release/demo
 
-bench: install ## the benchmarks, as ratios beside absolute figures
+bench: install ## the benchmarks, as ratios beside absolute figures; ONLY=start|drain|rabbitmq|latency
 	@$(CARGO) build --quiet --release --workspace --bins
-	@$(CARGO) bench --quiet
+	@$(TARGET)/release/walpost-bench $(ONLY)
 
 clean: ## what was built
 	$(CARGO) clean

@@ -34,9 +34,9 @@ demo: install ## rows committed in PostgreSQL arrive in RabbitMQ, before your ey
 	@$(CARGO) build --quiet --release --workspace --bin walpost --bin demo
 	@scripts/sandboxed.sh $(TARGET)/release/demo
 
-bench: install ## the benchmarks, as ratios beside absolute figures
+bench: install ## the benchmarks, as ratios beside absolute figures; ONLY=start|drain|rabbitmq|latency
 	@$(CARGO) build --quiet --release --workspace --bins
-	@scripts/sandboxed.sh $(CARGO) bench --quiet
+	@scripts/sandboxed.sh $(TARGET)/release/walpost-bench $(ONLY)
 
 clean: ## what was built
 	$(CARGO) clean

@@ -43,7 +43,7 @@ pub enum SourceError {
     #[error("replication connection lost: {0}")]
     Io(#[from] io::Error),
     /// Two requests for a sign of life stayed unanswered.
-    #[error("PostgreSQL has been silent for {0:?}: the replication connection is dead")]
+    #[error("PostgreSQL has been silent for {0:.0?}: the replication connection is dead")]
     Silent(Duration),
     /// PostgreSQL ended the stream in good order.
     #[error("PostgreSQL ended the stream, as it does when it shuts down")]

@@ -8,8 +8,10 @@
 )]
 
 mod architecture;
+mod deploy;
 mod first_start;
 mod init;
+mod papers;
 mod relay;
 mod rig;
 mod silence;

@@ -12,6 +12,8 @@ ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing+=(postgresql)
 [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
 command -v psql >/dev/null || missing+=(postgresql-client)
 command -v setsid >/dev/null || missing+=(util-linux)
+# For `systemd-analyze verify`, which needs no running systemd.
+command -v systemd-analyze >/dev/null || missing+=(systemd)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 if [ ! -x "$venv/bin/python" ]; then
     # A Python without the means to make a virtual environment is of no use here, so Debian's own is asked.

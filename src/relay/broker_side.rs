@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::clock::rounded;
 use super::pump::Pump;
 use super::stop::Stop;
 use crate::broker::lane::Attempt;
@@ -38,8 +39,7 @@ impl Pump {
                 self.engine.lane_down(lane, LaneDown::ConnectFailed, self.clock.now);
                 let (key, address) = (error.address.to_string(), error.address.to_string());
                 if let Some(more) = self.throttle.allow(&key, self.clock.now) {
-                    let (again_in, suppressed) = (next_in, more.0);
-                    warn!(lane, ?again_in, suppressed, "broker {error}");
+                    warn!(lane, again_in = %rounded(next_in), "no connection to the broker at {error}{more}");
                 }
                 self.lane_status(lane, Some(address), false, Some(error.kind.to_string()));
             }
@@ -141,7 +141,8 @@ impl Pump {
         let again_in = self.lanes[lane].reconnect();
         if let Some(more) = self.throttle.allow("lane", self.clock.now) {
             let unreceipted = self.engine.in_flight().messages;
-            warn!(lane, host, unreceipted, ?again_in, suppressed = more.0, "{why}");
+            let again_in = rounded(again_in);
+            warn!(lane, host, unreceipted, %again_in, "{why}{more}");
         }
         self.lane_status(lane, host, false, Some(why.to_owned()));
     }
@@ -235,4 +236,4 @@ impl Pump {
 }
 
 const UNSENDABLE_REMEDY: &str = "correct the row's headers, or use a broker that speaks STOMP 1.2; nothing past it is confirmed";
-const REFUSAL_REMEDY: &str = "mend the destination (exchange, queue, permission) and start walpost again; nothing past it is confirmed";
+const REFUSAL_REMEDY: &str = "mend the destination (exchange, queue, permission) and start walpost again; nothing past it is confirmed (docs/operations.md, 'A refused message')";

@@ -11,6 +11,13 @@ use crate::store::{Class, ConnectSettings, Store, StoreError};
 /// How often it is said whom the slot waits for.
 const WATCH_EACH: Duration = Duration::from_secs(2);
 
+/// A refused login.
+pub(super) const LOGIN_REMEDY: &str =
+    "correct user and password (postgres.url, postgres.password_file) or the server's pg_hba.conf";
+/// A right is missing.
+const GRANT_REMEDY: &str =
+    "have a superuser grant what is missing: 'walpost init --dry-run' prints the lines";
+
 /// What is wanted, and how PostgreSQL is reached.
 #[derive(Clone, Debug)]
 pub struct FirstStart {
@@ -62,13 +69,20 @@ impl PrepareError {
             PrepareError::Setup(SetupError::Unfit(_) | SetupError::Denied(_)) => {
                 Some("start again then")
             }
-            PrepareError::Setup(error) if error.class() == Class::Operator => Some(
-                "correct postgres.url, or grant what is missing ('walpost init --dry-run' prints it)",
-            ),
+            PrepareError::Setup(_) if self.is_login() => Some(LOGIN_REMEDY),
+            PrepareError::Setup(SetupError::Store(error)) if error.class() == Class::Operator => {
+                Some(match error.code() {
+                    Some("42501") => GRANT_REMEDY,
+                    Some("3D000") => "create it, or correct the database in postgres.url",
+                    Some(_) => "see docs/operations.md",
+                    None => "correct postgres.url, postgres.password_file or the server",
+                })
+            }
             PrepareError::Setup(_) => None,
             PrepareError::Source(error) => match error.remedy() {
                 Remedy::Operator(remedy) => Some(remedy),
-                Remedy::Retry | Remedy::ComeBack | Remedy::Login => None,
+                Remedy::Login => Some(LOGIN_REMEDY),
+                Remedy::Retry | Remedy::ComeBack => None,
             },
             PrepareError::SlotMissing { .. } => {
                 Some("'walpost init' makes it, and relays what is committed from then on")

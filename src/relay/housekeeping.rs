@@ -23,7 +23,7 @@ pub(super) async fn run(sql: ConnectSettings, slot: String, telemetry: Arc<Telem
             Err(error) => {
                 polled = None;
                 if let Some(more) = throttle.allow("sql", crate::telemetry::clock::unix_now()) {
-                    warn!(suppressed = more.0, "the slot's state can't be read: {error}");
+                    warn!("the slot's state can't be read: {error}{more}");
                 }
             }
         }

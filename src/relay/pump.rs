@@ -207,6 +207,8 @@ impl Pump {
                 Ok(Err(error)) => warn!("the last position may not be confirmed: {error}"),
                 Err(_) => warn!("the last position may not be confirmed: PostgreSQL is busy"),
             }
+        } else {
+            info!("stopped without a session");
         }
         let goodbyes = async {
             for lane in &mut self.lanes {

@@ -36,7 +36,8 @@ impl Pump {
             if let Some(server) = server {
                 status.source.server_lsn = status.source.server_lsn.max(Some(server));
             }
-            if confirmed.is_valid() {
+            // What a session confirmed stays known when it is gone.
+            if connected && confirmed.is_valid() {
                 status.source.confirmed_lsn = Some(confirmed);
             }
             match (connected, oldest) {

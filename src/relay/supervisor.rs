@@ -8,13 +8,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use super::clock::rounded;
 use super::first_start::{self, FirstStart, PrepareError};
 use super::housekeeping;
 use super::pump::{Pump, StopRequest};
 use super::settings::Settings;
 use super::stop::Stop;
 use crate::store::setup::Event;
-use crate::telemetry::Telemetry;
+use crate::telemetry::throttle::Throttle;
+use crate::telemetry::{Telemetry, clock};
 
 /// Refused logins in a row until an operator must act.
 const LOGINS: u32 = 5;
@@ -40,7 +42,7 @@ pub async fn run(plan: Plan, telemetry: Arc<Telemetry>) -> Result<(), Stop> {
         prepared = prepare(&plan, &telemetry) => prepared,
         () = beat(&telemetry) => return Ok(()),
         _ = pump_requests.recv() => {
-            info!("stopped before the first session");
+            info!("stopped without a session");
             return Ok(());
         }
     };
@@ -76,6 +78,7 @@ async fn prepare(plan: &Plan, telemetry: &Telemetry) -> Result<(), Stop> {
         .without_max_times()
         .with_jitter()
         .build();
+    let mut throttle = Throttle::default();
     let mut logins = 0;
     loop {
         let mut say = |event: Event<'_>| match event {
@@ -91,14 +94,15 @@ async fn prepare(plan: &Plan, telemetry: &Telemetry) -> Result<(), Stop> {
             first_start::prepare_once(&plan.first_start, plan.create, &mut say).await;
         let Err(error) = attempt else { return Ok(()) };
         logins = if error.is_login() { logins + 1 } else { 0 };
-        let login = error.is_login().then_some("check user and password in postgres.url");
-        if let Some(remedy) = error.remedy().or(login)
+        if let Some(remedy) = error.remedy()
             && (!error.is_login() || logins >= LOGINS)
         {
             return Err(Stop::for_good(error, remedy));
         }
         let wait = backoff.next().unwrap_or(Duration::from_secs(5));
-        warn!(again_in = ?wait, "{error}");
+        if let Some(more) = throttle.allow("prepare", clock::unix_now()) {
+            warn!(again_in = %rounded(wait), "{error}{more}");
+        }
         telemetry.update(|status, lag| {
             status.source.last_error = Some(error.to_string());
             lag.disconnected();

@@ -8,11 +8,13 @@
 )]
 
 mod architecture;
+mod deploy;
 mod first_start;
 mod init;
 mod kill;
 mod load;
 mod memory;
+mod papers;
 mod relay;
 mod rig;
 mod scene;

@@ -75,6 +75,13 @@ impl<M> Engine<M> {
             })
     }
 
+    /// Whether the lane's present connection has messages without a receipt.
+    #[must_use]
+    pub fn has_unreceipted(&self, lane: usize) -> bool {
+        let order = self.lanes.get(lane).map(|state| &state.order);
+        order.is_some_and(|order| order.first().is_some() && order.first() != order.unsent())
+    }
+
     /// A RECEIPT. `None`: no message with this number is outstanding on the lane's present
     /// connection; it is ignored.
     pub fn receipt(&mut self, lane: usize, receipt: Receipt, now: Duration) -> Option<Receipted> {
@@ -186,9 +193,7 @@ impl<M> Engine<M> {
 
     fn lane_deadline(&self, lane: usize) -> Option<Duration> {
         let state = &self.lanes[lane];
-        let outstanding =
-            state.order.first().is_some() && state.order.first() != state.order.unsent();
-        if !state.up || state.closing || (!outstanding && state.probe.is_none()) {
+        if !state.up || state.closing || (!self.has_unreceipted(lane) && state.probe.is_none()) {
             return None;
         }
         let missing = self.missing_at(lane);

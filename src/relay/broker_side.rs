@@ -128,7 +128,8 @@ impl Pump {
     }
 
     fn lane_lost(&mut self, lane: usize, error: &LaneError) {
-        if matches!(error, LaneError::Closed) && !self.engine.is_drained() {
+        let closed = matches!(error, LaneError::Closed | LaneError::Io(_));
+        if closed && self.engine.has_unreceipted(lane) {
             self.telemetry.metrics.rejections.closed.inc();
         }
         self.engine.lane_down(lane, LaneDown::Lost, self.clock.now);

@@ -61,6 +61,8 @@ pub(super) struct Pump {
     pub(super) intake: Intake,
     pub(super) engine: Engine<Message>,
     pub(super) lanes: Vec<Lane>,
+    /// Which lanes the broker was last seen to hold.
+    pub(super) blocked: Vec<bool>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) throttle: Throttle,
     pub(super) draining: Option<Drain>,
@@ -96,6 +98,7 @@ impl Pump {
             intake: Intake::new(Outbox::new(settings.outbox.clone())?),
             engine: Engine::new(settings.engine),
             lanes: (0..lanes).map(|_| Lane::new(Arc::clone(&settings.broker), epoch)).collect(),
+            blocked: vec![false; lanes],
             telemetry,
             throttle: Throttle::new(Duration::from_secs(10)),
             draining: None,

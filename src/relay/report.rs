@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tracing::{info, warn};
+
 use super::pump::Pump;
 use crate::lsn::Lsn;
 use crate::telemetry::clock;
@@ -15,8 +17,8 @@ impl Pump {
         self.telemetry.beat.touch();
         self.count_sent();
         let in_flight = self.engine.in_flight();
-        let blocked: Vec<bool> =
-            (0..self.lanes.len()).map(|lane| self.engine.blocked(lane)).collect();
+        self.look_for_blocked_lanes();
+        let blocked = self.blocked.clone();
         let server = self.session.as_ref().map(|session| session.server_lsn());
         let reported = self.session.as_ref().map_or(Lsn::INVALID, |session| session.reported());
         let idle = self.engine.is_idle() && !self.intake.is_held();
@@ -49,6 +51,26 @@ impl Pump {
                 (true, None) => lag.behind(),
             }
         });
+    }
+
+    /// Says when the broker begins to hold a lane, and when it lets go.
+    fn look_for_blocked_lanes(&mut self) {
+        for lane in 0..self.lanes.len() {
+            let blocked = self.engine.blocked(lane);
+            if blocked == self.blocked[lane] {
+                continue;
+            }
+            self.blocked[lane] = blocked;
+            let unreceipted = self.engine.in_flight().messages;
+            if blocked {
+                warn!(
+                    lane,
+                    unreceipted, "the broker is connected but takes nothing: memory or disk alarm?"
+                );
+            } else if self.lanes[lane].connection().is_some() {
+                info!(lane, unreceipted, "the broker no longer holds the lane");
+            }
+        }
     }
 
     /// The engine counts first sendings and repeats; the counters follow.

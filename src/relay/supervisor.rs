@@ -38,6 +38,7 @@ pub async fn run(plan: Plan, telemetry: Arc<Telemetry>) -> Result<(), Stop> {
     let (stop_requests, mut pump_requests) = requests;
     let prepared = tokio::select! {
         prepared = prepare(&plan, &telemetry) => prepared,
+        () = beat(&telemetry) => return Ok(()),
         _ = pump_requests.recv() => {
             info!("stopped before the first session");
             return Ok(());
@@ -58,6 +59,15 @@ pub async fn run(plan: Plan, telemetry: Arc<Telemetry>) -> Result<(), Stop> {
     ended
 }
 
+/// Signs of life while the slot waits, for however long, or a host that answers nothing is tried.
+/// Never ends.
+async fn beat(telemetry: &Telemetry) {
+    loop {
+        telemetry.beat.touch();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
 /// Makes or checks what must be there, as often as it takes PostgreSQL to be reachable.
 async fn prepare(plan: &Plan, telemetry: &Telemetry) -> Result<(), Stop> {
     let mut backoff = ExponentialBuilder::new()
@@ -69,7 +79,12 @@ async fn prepare(plan: &Plan, telemetry: &Telemetry) -> Result<(), Stop> {
     let mut logins = 0;
     loop {
         let mut say = |event: Event<'_>| match event {
-            Event::Waiting(_) | Event::Note(_) => warn!("{event}"),
+            Event::Waiting(_) => {
+                warn!("{event}");
+                let text = event.to_string();
+                telemetry.update(|status, _| status.source.last_error = Some(text));
+            }
+            Event::Note(_) => warn!("{event}"),
             _ => info!("{event}"),
         };
         let attempt: Result<(), PrepareError> =
@@ -84,7 +99,6 @@ async fn prepare(plan: &Plan, telemetry: &Telemetry) -> Result<(), Stop> {
         }
         let wait = backoff.next().unwrap_or(Duration::from_secs(5));
         warn!(again_in = ?wait, "{error}");
-        telemetry.beat.touch();
         telemetry.update(|status, lag| {
             status.source.last_error = Some(error.to_string());
             lag.disconnected();

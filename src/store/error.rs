@@ -40,9 +40,6 @@ pub enum StoreError {
         /// `server_version_num`.
         u32,
     ),
-    /// Failover slots came with PostgreSQL 17.
-    #[error("a failover slot needs PostgreSQL 17 or later (set replication.failover: false)")]
-    NoFailoverSlots,
     /// The server answered with an error.
     #[error("{what}: PostgreSQL says: {message} (SQLSTATE {code})")]
     Server {
@@ -83,7 +80,6 @@ impl StoreError {
             StoreError::Url
             | StoreError::Tls
             | StoreError::TooOld(_)
-            | StoreError::NoFailoverSlots
             | StoreError::Answer { .. } => Class::Operator,
         }
     }

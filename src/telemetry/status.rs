@@ -200,7 +200,7 @@ impl Source {
             return Ok(());
         }
         let host = at(&self.host);
-        Err(format!("PostgreSQL{host} is not connected{}", why(&self.last_error)))
+        Err(format!("not streaming from PostgreSQL{host}{}", why(&self.last_error)))
     }
 
     fn progress(&self) -> Result<(), String> {

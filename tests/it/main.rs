@@ -8,8 +8,15 @@
 )]
 
 mod architecture;
+mod first_start;
+mod init;
 mod kill;
 mod load;
+mod memory;
 mod relay;
 mod rig;
+mod scene;
+mod silence;
 mod smoke;
+mod store;
+mod trouble;

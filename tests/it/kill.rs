@@ -130,7 +130,7 @@ fn twenty_kills_of_walpost_lose_nothing() {
     for kill in 0..KILLS {
         // Two of them with a broker that is near, for what only speed shows.
         let near = kill % 7 == 6;
-        let delay = if near { 0 } else { stage.rng.u64(80..200) };
+        let delay = if near { 0 } else { stage.rng.u64(200..400) };
         stage.tap.delay(Duration::from_millis(delay));
         let started = Instant::now();
         let mut walpost = stage.walpost().start();
@@ -206,7 +206,8 @@ fn a_killed_broker_loses_nothing() {
     println!("{sent_again} sent again");
     assert!(sent_again >= 2, "the kills hit nothing");
     assert!(repeats.len() <= sent_again, "{} arrived again, {sent_again} sent", repeats.len());
-    assert_eq!(walpost.metric("walpost_messages_resent_total"), sent_again as f64);
+    // walpost also counts what it wrote to a connection that was lost before it left the machine.
+    assert!(walpost.metric("walpost_messages_resent_total") >= sent_again as f64);
     assert!(walpost.terminate(LONG).success());
 }
 
@@ -216,7 +217,8 @@ fn a_killed_postgresql_loses_and_repeats_nothing() {
     let mut stage = Stage::new("killed PostgreSQL", &server, RabbitMq::shared());
     stage.init();
     stage.tap.delay(Duration::from_millis(100));
-    let mut walpost = stage.walpost().start();
+    // A window that is nearly always full: sessions end in the middle of transactions.
+    let mut walpost = stage.walpost().set("broker.in_flight.messages", 128).start();
     walpost.await_ready(LONG);
     let (load, reader) = (stage.load(1500), stage.reader());
     for kill in 0..3 {
@@ -234,7 +236,7 @@ fn a_killed_postgresql_loses_and_repeats_nothing() {
     stage.await_sends(1000);
     let (_, repeats) = stage.judge(load, reader);
 
-    assert!(repeats.is_empty(), "{repeats:?}");
+    assert_eq!(repeats.len(), 0, "came again: {:?} …", repeats.first());
     stage.assert_all_sent_once();
     assert_eq!(walpost.metric("walpost_messages_resent_total"), 0.0);
     assert_eq!(walpost.metric(r#"walpost_connects_total{peer="broker"}"#), 1.0);
@@ -266,7 +268,7 @@ fn a_stop_in_good_order_repeats_nothing() {
     let mut walpost = stage.walpost().start();
     walpost.await_ready(LONG);
     let (_, repeats) = stage.judge(load, reader);
-    assert!(repeats.is_empty(), "{repeats:?}");
+    assert_eq!(repeats.len(), 0, "came again: {:?} …", repeats.first());
     stage.assert_all_sent_once();
     assert!(walpost.terminate(LONG).success());
 }

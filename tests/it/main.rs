@@ -8,6 +8,7 @@
 )]
 
 mod architecture;
+mod bodies;
 mod memory;
 mod relay;
 mod rig;

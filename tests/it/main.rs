@@ -9,6 +9,8 @@
 
 mod architecture;
 mod bodies;
+mod django;
+mod door;
 mod memory;
 mod relay;
 mod rig;

@@ -12,6 +12,7 @@ mod bodies;
 mod django;
 mod door;
 mod memory;
+mod refusals;
 mod relay;
 mod rig;
 mod scene;

@@ -11,6 +11,7 @@ mod architecture;
 mod bodies;
 mod django;
 mod door;
+mod idle;
 mod layouts;
 mod memory;
 mod refusals;

@@ -8,13 +8,19 @@
 )]
 
 mod architecture;
+mod bodies;
 mod deploy;
+mod django;
+mod door;
 mod first_start;
+mod idle;
 mod init;
 mod kill;
+mod layouts;
 mod load;
 mod memory;
 mod papers;
+mod refusals;
 mod relay;
 mod rig;
 mod scene;

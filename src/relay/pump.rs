@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::clock::Clock;
 use super::intake::Intake;
 use super::link::{Link, Needs};
+use super::pace::Pace;
 use super::report;
 use super::settings::Settings;
 use super::stop::Stop;
@@ -70,6 +71,9 @@ pub(super) struct Pump {
     requests: mpsc::Receiver<StopRequest>,
     timer: Pin<Box<Sleep>>,
     next_report: Duration,
+    pace: Pace,
+    /// The most messages without a receipt.
+    window: usize,
 }
 
 impl Pump {
@@ -106,6 +110,8 @@ impl Pump {
             requests,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             next_report: Duration::ZERO,
+            pace: Pace::default(),
+            window: settings.engine.messages,
         })
     }
 
@@ -139,12 +145,24 @@ impl Pump {
             if self.is_finished() {
                 return Poll::Ready(Ok(()));
             }
-            if !read && !moved && self.poll_timer(cx).is_pending() {
-                return Poll::Pending;
+            if !read && !moved {
+                self.rest();
+                if self.poll_timer(cx).is_pending() {
+                    return Poll::Pending;
+                }
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Blocks the thread on purpose: an asynchronous wait would be woken by every packet. Page and
+    /// metrics wait a millisecond at most.
+    fn rest(&mut self) {
+        let (now, sent) = (self.clock.now, self.engine.sent());
+        if let Some(rest) = self.pace.rest(now, sent, self.window) {
+            std::thread::sleep(rest);
+        }
     }
 
     fn poll_requests(&mut self, cx: &mut Context<'_>) {

@@ -5,9 +5,9 @@
 //! a simulation drives the engine, a model PostgreSQL and a model broker through any schedule.
 //!
 //! The promise: [`Engine::watermark`] is never past a committed transaction that has a message
-//! without a receipt. Why it holds: a position becomes a candidate only in the [`ledger`], which
+//! without a receipt. Why it holds: a position becomes a candidate only in the `ledger`, which
 //! keeps the transactions of the present session in the order of the stream; it counts as done
-//! only when its transaction and all before it have no message in the [`window`]; and a message
+//! only when its transaction and all before it have no message in the `window`; and a message
 //! leaves the window only by its own receipt, on the connection that it was last sent on.
 //!
 //! Times are `now: Duration` since an epoch of the caller's; they never go back.

@@ -118,7 +118,7 @@ impl Session {
         }
     }
 
-    /// Sends the standby status update that is due, if one is; see [`Feedback`].
+    /// Sends the standby status update that is due, if one is; see `Feedback`.
     ///
     /// # Errors
     /// [`SourceError`]: the connection ended, or the server is silent.

@@ -119,7 +119,10 @@ impl Link {
             }
             Remedy::Login if self.refused_logins >= LOGINS => {
                 self.state = State::Closed;
-                return Err(Stop::for_good(error, "check user and password in postgres.url"));
+                return Err(Stop::for_good(
+                    error,
+                    "check user and password in postgres.url or postgres.password_file",
+                ));
             }
             Remedy::ComeBack => COME_BACK,
             Remedy::Retry | Remedy::Login => next,

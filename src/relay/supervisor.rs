@@ -76,8 +76,10 @@ async fn prepare(plan: &Plan, telemetry: &Telemetry) -> Result<(), Stop> {
             first_start::prepare_once(&plan.first_start, plan.create, &mut say).await;
         let Err(error) = attempt else { return Ok(()) };
         logins = if error.is_login() { logins + 1 } else { 0 };
-        let login = error.is_login().then_some("check user and password in postgres.url");
-        if let Some(remedy) = error.remedy().or(login)
+        let login = error
+            .is_login()
+            .then_some("check user and password in postgres.url or postgres.password_file");
+        if let Some(remedy) = login.or(error.remedy())
             && (!error.is_login() || logins >= LOGINS)
         {
             return Err(Stop::for_good(error, remedy));

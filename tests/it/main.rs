@@ -13,6 +13,7 @@ mod django;
 mod door;
 mod idle;
 mod layouts;
+mod login;
 mod memory;
 mod refusals;
 mod relay;

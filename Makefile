@@ -21,21 +21,22 @@ lint: ## formatting, clippy, documentation and shell scripts, warnings as errors
 	@scripts/install.sh lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --quiet
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	@scripts/shellcheck.sh
 
 test: install ## the whole suite, on private servers
 	$(CARGO) build --release --bin walpost
-	WALPOST_BIN_RELEASE="$(TARGET)/release/walpost" \
+	$(CARGO) test --workspace --no-run
+	WALPOST_BIN_RELEASE="$(TARGET)/release/walpost" scripts/sandboxed.sh \
 		$(CARGO) test --workspace -- --test-threads $(TEST_THREADS)
 
 demo: install ## rows committed in PostgreSQL arrive in RabbitMQ, before your eyes, for a minute
 	@$(CARGO) build --quiet --release --workspace --bin walpost --bin demo
-	@$(TARGET)/release/demo
+	@scripts/sandboxed.sh $(TARGET)/release/demo
 
-bench: install ## the benchmarks, as ratios beside absolute figures
+bench: install ## the benchmarks, as ratios beside absolute figures; ONLY=start|drain|rabbitmq|latency
 	@$(CARGO) build --quiet --release --workspace --bins
-	@$(CARGO) bench --quiet
+	@scripts/sandboxed.sh $(TARGET)/release/walpost-bench $(ONLY)
 
 clean: ## what was built
 	$(CARGO) clean

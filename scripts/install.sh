@@ -12,6 +12,8 @@ ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing+=(postgresql)
 [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
 command -v psql >/dev/null || missing+=(postgresql-client)
 command -v setsid >/dev/null || missing+=(util-linux)
+# For `systemd-analyze verify`, which needs no running systemd.
+command -v systemd-analyze >/dev/null || missing+=(systemd)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 if [ ! -x "$venv/bin/python" ]; then
     # A Python without the means to make a virtual environment is of no use here, so Debian's own is asked.
@@ -19,11 +21,6 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 # A linker and C compiler for crates that need one.
 command -v cc >/dev/null || missing+=(build-essential)
-# Wanted by `make lint`, which does without where it is not to be had.
-if [ "${1:-}" = lint ]; then
-    command -v shellcheck >/dev/null || missing+=(shellcheck)
-fi
-
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
@@ -60,6 +57,12 @@ install_packages() {
 
 if [ "${#missing[@]}" -gt 0 ]; then
     install_packages </dev/null
+fi
+
+# `make lint` wants it and does without where it is not to be had.
+if [ "${1:-}" = lint ] && ! command -v shellcheck >/dev/null; then
+    missing=(shellcheck)
+    (install_packages) </dev/null >/dev/null 2>&1 || true
 fi
 
 if ! "$venv/bin/python" -c 'import stomp' 2>/dev/null; then

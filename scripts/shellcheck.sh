@@ -1,5 +1,5 @@
 #!/bin/bash
-# shellcheck over every shell script of the repository, where shellcheck is to be had.
+# Runs shellcheck over every shell script of the repository, where shellcheck is to be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if ! command -v shellcheck >/dev/null; then

@@ -32,13 +32,15 @@ pub struct HostError {
 #[derive(Debug, thiserror::Error)]
 pub enum HostErrorKind {
     /// Nothing listens there, or it can't be reached.
-    #[error("down: {0}")]
+    #[error("{0}")]
     Down(String),
     /// The broker said no: a wrong login, an unknown virtual host.
-    #[error("refused the login: {0}")]
+    #[error(
+        "login refused: {0}; check broker.username, broker.passcode, broker.vhost and the user's permissions there"
+    )]
     Refused(String),
     /// It closed the connection or said nothing in answer to CONNECT.
-    #[error("no answer to CONNECT: {0}")]
+    #[error("no answer to CONNECT: {0}; does this port speak STOMP, with the right TLS setting?")]
     NoAnswer(String),
     /// What answers there is no STOMP broker.
     #[error("does not speak STOMP: {0}")]
@@ -82,6 +84,11 @@ pub(super) async fn connect(
 fn reason(error: &net::ConnectError) -> String {
     match error {
         net::ConnectError::TimedOut { timeout, .. } => format!("no answer within {timeout:?}"),
+        net::ConnectError::Io { error, .. } if error.kind() == io::ErrorKind::ConnectionRefused => {
+            format!(
+                "{error}; is it up, with its STOMP listener (RabbitMQ: rabbitmq-plugins enable rabbitmq_stomp)?"
+            )
+        }
         net::ConnectError::Io { error, .. } => error.to_string(),
     }
 }

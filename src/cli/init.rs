@@ -25,7 +25,7 @@ pub(super) async fn run(flags: args::Init, loaded: Loaded) -> Exit {
     };
     let mut out = std::io::stdout();
     if flags.dry_run {
-        return match init::dry_run(&wanted.sql, &wanted.setup_with_slot(), &mut out).await {
+        return match init::dry_run(&wanted.sql, &wanted.setup, &mut out).await {
             Ok(()) => Exit::Done,
             Err(error) => {
                 complain(error);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracing::warn;
+use tracing::{error, info};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::args;
@@ -24,12 +24,16 @@ pub(super) async fn run(flags: args::Run, loaded: Loaded) -> Exit {
         return Exit::Failed;
     }
     for note in &loaded.notes {
-        warn!("{note}");
+        info!("{note}");
     }
     match relay(&loaded.config).await {
         Ok(()) => Exit::Done,
         Err(stop) => {
-            complain(&stop);
+            match loaded.config.log.format {
+                LogFormat::Text => complain(&stop),
+                // Whoever reads the log as JSON reads its last line, too.
+                LogFormat::Json => error!("{stop}"),
+            }
             match stop {
                 Stop::ForGood { .. } => Exit::Stopped,
                 Stop::Failed(_) => Exit::Failed,

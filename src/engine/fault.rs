@@ -88,10 +88,7 @@ impl Faults {
 
 /// What the faults do where it is more than a condition.
 impl<M> Engine<M> {
-    pub(super) fn faulty_session_start(&mut self, done: Lsn) {
-        if fault!(self, KeepWatermarkAcrossSessions) {
-            self.ledger.passed(done);
-        }
+    pub(super) fn faulty_session_start(&mut self) {
         if fault!(self, ResendAtSessionStart) {
             for lane in &mut self.lanes {
                 self.window.rewind(&mut lane.order);
@@ -99,7 +96,10 @@ impl<M> Engine<M> {
         }
     }
 
-    pub(super) fn faulty_session_loss(&mut self) {
+    pub(super) fn faulty_session_loss(&mut self, done: Lsn) {
+        if fault!(self, KeepWatermarkAcrossSessions) {
+            self.ledger.passed(done);
+        }
         if fault!(self, DropUnsentAtSessionLoss) {
             for lane in 0..self.lanes.len() {
                 self.settle_where(lane, |slot| slot.sent_no == 0);

@@ -18,9 +18,12 @@ pub(super) struct Lane {
     /// Since when the broker has answered nothing although something was unanswered.
     pub(super) silent_since: Duration,
     pub(super) probe: Option<Probe>,
-    /// Since when the oldest unreceipted message is known to be overtaken by an answer.
-    pub(super) overtaken_since: Option<Duration>,
+    /// When a probe was last answered: while it was not, the broker held the lane, and no message
+    /// was missing for that.
+    pub(super) released: Duration,
     pub(super) last_refusal: Option<Box<str>>,
+    /// How often a refusal came with other words than the one before.
+    pub(super) wordings: u64,
     /// A close was asked for; nothing more is asked of this connection.
     pub(super) closing: bool,
 }
@@ -42,6 +45,7 @@ impl Lane {
             order: self.order,
             silent_since: now,
             last_refusal: self.last_refusal.take(),
+            wordings: self.wordings,
             ..Lane::default()
         };
     }

@@ -107,9 +107,6 @@ impl<M> Engine<M> {
     pub(super) fn settle(&mut self, key: window::Key) -> Option<Receipted> {
         let lane = self.window.get(key)?.lane;
         let state = self.lanes.get_mut(lane)?;
-        if state.order.first() == Some(key) {
-            state.overtaken_since = None;
-        }
         let slot = self.window.remove(&mut state.order, key)?;
         if let Some(record) = self.ledger.get_mut(slot.tx) {
             record.unreceipted -= 1;
@@ -132,6 +129,7 @@ impl<M> Engine<M> {
         let Some(state) = self.lanes.get_mut(lane) else { return };
         let Some(probe) = state.probe.take() else { return };
         state.heard(probe.no, now);
+        state.released = now;
         self.note_overtaken(lane, now);
         #[cfg(test)]
         if fault!(self, ProbeIsReceipt) {
@@ -139,12 +137,22 @@ impl<M> Engine<M> {
         }
     }
 
-    /// The oldest unreceipted message has been overtaken when something sent after it is answered.
+    /// What was sent before the latest answer and has no receipt is overtaken by it.
     fn note_overtaken(&mut self, lane: usize, now: Duration) {
         let state = &mut self.lanes[lane];
-        let first = state.order.first().and_then(|key| self.window.get(key));
-        let overtaken = first.is_some_and(|slot| slot.sent_no > 0 && slot.sent_no < state.answered);
-        state.overtaken_since = overtaken.then(|| state.overtaken_since.unwrap_or(now));
+        self.window.overtake(&mut state.order, state.answered, now);
+    }
+
+    /// When the oldest unreceipted message of a lane is missing: no other was overtaken before it.
+    /// While a probe is unanswered the broker is holding us, and nothing is missing; without
+    /// heart-beats nobody can tell.
+    fn missing_at(&self, lane: usize) -> Option<Duration> {
+        let state = &self.lanes[lane];
+        let slot = state.order.first().and_then(|key| self.window.get(key))?;
+        if (state.probe.is_some() && state.heartbeats) || fault!(self, MissingNeverNoticed) {
+            return None;
+        }
+        Some(slot.overtaken_since?.max(state.released) + self.settings.receipt_timeout)
     }
 
     /// Time passed: probes silent lanes, closes those with a missing receipt (rule 7).
@@ -158,8 +166,8 @@ impl<M> Engine<M> {
 
     fn lane_overdue(&mut self, lane: usize, now: Duration) {
         let timeout = self.settings.receipt_timeout;
+        let missing = self.missing_at(lane).is_some_and(|at| at <= now);
         let state = &mut self.lanes[lane];
-        let missing = state.overtaken_since.is_some_and(|since| since + timeout <= now);
         if missing && let Some(slot) = state.order.first().and_then(|key| self.window.get(key)) {
             let receipt = slot.receipt;
             state.closing = true;
@@ -188,10 +196,7 @@ impl<M> Engine<M> {
         if !state.up || state.closing || (!self.has_unreceipted(lane) && state.probe.is_none()) {
             return None;
         }
-        let missing = state
-            .overtaken_since
-            .filter(|_| !fault!(self, MissingNeverNoticed))
-            .map(|since| since + self.settings.receipt_timeout);
+        let missing = self.missing_at(lane);
         let silent = match state.probe {
             Some(probe) => (!state.heartbeats || fault!(self, CloseOnSilence))
                 .then(|| probe.since + self.settings.receipt_timeout),
@@ -212,18 +217,24 @@ impl<M> Engine<M> {
     fn refused(&mut self, lane: usize, named: Option<Receipt>, words: &str) {
         let limit = self.settings.same_refusals;
         let Some(state) = self.lanes.get_mut(lane) else { return };
-        let same = state.last_refusal.as_deref() == Some(words);
-        state.last_refusal = Some(words.into());
+        if state.last_refusal.as_deref() != Some(words) {
+            state.last_refusal = Some(words.into());
+            state.wordings += 1;
+        }
+        let wording = state.wordings;
         let named = named.filter(|receipt| self.window.find(*receipt).is_some());
         let (mut suspects, mut worst) = (0, None::<(u8, Receipt)>);
         self.window.for_each_sent(&state.order, |slot| {
             if named.is_some_and(|receipt| receipt != slot.receipt) {
                 return;
             }
-            slot.refused = if same { slot.refused.saturating_add(1) } else { 1 };
+            // A count of other words counts for nothing.
+            let before = if slot.refused.0 == wording { slot.refused.1 } else { 0 };
+            let times = before.saturating_add(1);
+            slot.refused = (wording, times);
             suspects += 1;
-            if worst.is_none_or(|(times, _)| slot.refused > times) {
-                worst = Some((slot.refused, slot.receipt));
+            if worst.is_none_or(|(most, _)| times > most) {
+                worst = Some((times, slot.receipt));
             }
         });
         if let Some((times, receipt)) = worst.filter(|(times, _)| *times >= limit)

@@ -33,6 +33,13 @@ struct Place {
     after: Option<Key>,
 }
 
+impl Record {
+    /// Whether the present session has brought it.
+    pub(super) fn has_come(&self) -> bool {
+        self.place.is_some()
+    }
+}
+
 /// Never longer than the window and the transaction being read: a transaction that is done
 /// folds its position into its predecessor (rule 4).
 #[derive(Default)]

@@ -55,14 +55,27 @@ impl Ring {
     pub(super) fn reindex(&mut self) {
         self.index = HashTable::with_capacity(self.whole.len());
         self.indexed_up_to = Lsn::INVALID;
-        for (offset, id) in self.whole.iter().enumerate() {
-            self.indexed_up_to = self.indexed_up_to.max(id.commit_lsn);
-            let number = self.base.wrapping_add(offset as u64) as u32;
-            let (hasher, whole, base) = (&self.hasher, &self.whole, self.base);
-            self.index.insert_unique(hasher.hash_one(id), number, |&other| {
-                hasher.hash_one(entry(whole, base, other))
-            });
+        for offset in 0..self.whole.len() {
+            self.index_entry(offset);
         }
+    }
+
+    /// Makes an entry known to the present session.
+    fn index_entry(&mut self, offset: usize) {
+        let (hasher, whole, base) = (&self.hasher, &self.whole, self.base);
+        let Some(id) = whole.get(offset) else { return };
+        let number = base.wrapping_add(offset as u64) as u32;
+        self.indexed_up_to = self.indexed_up_to.max(id.commit_lsn);
+        self.index.insert_unique(hasher.hash_one(id), number, |&other| {
+            entry(whole, base, other).map_or(0, |id| hasher.hash_one(id))
+        });
+    }
+
+    /// A transaction of an earlier session is finished before it has come again: the present
+    /// session may still bring it.
+    pub(super) fn finished_meanwhile(&mut self, id: TxId) {
+        self.finished(id);
+        self.index_entry(self.whole.len() - 1);
     }
 
     pub(super) fn finished(&mut self, id: TxId) {

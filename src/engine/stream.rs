@@ -7,11 +7,13 @@ use super::ring::Seen;
 use super::types::{Change, ChangeId, Outgoing, StreamError, TxId};
 use super::{Engine, Session};
 use crate::lsn::Lsn;
+use crate::pgoutput::PgTime;
 
 /// The transaction being read.
 #[derive(Debug)]
 pub(super) struct Open {
     id: TxId,
+    commit_time: PgTime,
     /// Its record, once it has a message or where it is known from an earlier session.
     record: Option<ledger::Key>,
     seen: Seen,
@@ -26,13 +28,11 @@ impl<M> Engine<M> {
     /// The slot is ours: `confirmed` is its `confirmed_flush_lsn`, read after it became ours.
     /// Nothing of an earlier session's positions is kept (rule 2).
     pub fn session_started(&mut self, confirmed: Lsn) {
-        #[cfg(test)]
-        let done = self.ledger.done();
         self.session_lost();
         self.session = Some(Session { confirmed });
         self.ring.reindex();
         #[cfg(test)]
-        self.faulty_session_start(done);
+        self.faulty_session_start();
     }
 
     /// The session ended, for whatever reason. Its candidates die with it; its messages stay in
@@ -40,6 +40,8 @@ impl<M> Engine<M> {
     pub fn session_lost(&mut self) {
         self.session = None;
         self.open = None;
+        #[cfg(test)]
+        let done = self.ledger.done();
         for key in self.ledger.end_session() {
             if self.ledger.is_done(key) {
                 self.retire(key);
@@ -48,7 +50,7 @@ impl<M> Engine<M> {
             }
         }
         #[cfg(test)]
-        self.faulty_session_loss();
+        self.faulty_session_loss(done);
     }
 
     /// pgoutput Begin.
@@ -60,6 +62,7 @@ impl<M> Engine<M> {
         if let Some(open) = &self.open {
             return Err(StreamError::NestedBegin(open.id.xid));
         }
+        let commit_time = id.commit_time;
         #[cfg(test)]
         let id = self.faulty_identity(id);
         self.ring.caught_up(id.commit_lsn);
@@ -80,7 +83,15 @@ impl<M> Engine<M> {
         if fault!(self, ConfirmAtBegin) {
             self.ledger.force_done(id.commit_lsn);
         }
-        self.open = Some(Open { id, record, seen, at: None, unordered: false, announced: false });
+        self.open = Some(Open {
+            id,
+            commit_time,
+            record,
+            seen,
+            at: None,
+            unordered: false,
+            announced: false,
+        });
         Ok(())
     }
 
@@ -143,7 +154,7 @@ impl<M> Engine<M> {
         let at = open.at.filter(|_| open.announced).ok_or(StreamError::NotAnnounced)?;
         open.announced = false;
         let key = *open.record.get_or_insert_with(|| self.ledger.open(open.id, at));
-        let commit_time = open.id.commit_time;
+        let commit_time = open.commit_time;
         if let Some(record) = self.ledger.get_mut(key) {
             record.last = record.last.max(at);
             record.unordered |= open.unordered;
@@ -209,8 +220,10 @@ impl<M> Engine<M> {
         if fault!(self, ForgetDone) {
             return;
         }
-        if record.complete {
+        if record.complete && record.has_come() {
             self.ring.finished(record.id);
+        } else if record.complete {
+            self.ring.finished_meanwhile(record.id);
         } else if !record.unordered && !fault!(self, ForgetPartialTransaction) {
             self.ring.partly_finished(record.id, record.last);
         }

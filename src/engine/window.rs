@@ -28,8 +28,11 @@ pub(super) struct Slot<M> {
     pub(super) sent_no: u64,
     pub(super) first_sent: Option<Duration>,
     pub(super) last_sent: Duration,
-    /// How often in a row it was among the suspects of a refusal with the same words.
-    pub(super) refused: u8,
+    /// Since when something sent after it on the present connection is answered.
+    pub(super) overtaken_since: Option<Duration>,
+    /// How often in a row it was among the suspects of a refusal with the same words, and which
+    /// words: see [`Lane::wordings`](super::lane::Lane::wordings).
+    pub(super) refused: (u64, u8),
     next: Option<Key>,
     previous: Option<Key>,
 }
@@ -41,6 +44,8 @@ pub(super) struct Order {
     last: Option<Key>,
     /// The first that is not sent on the present connection.
     unsent: Option<Key>,
+    /// The first that is not overtaken.
+    ahead: Option<Key>,
 }
 
 impl Order {
@@ -126,7 +131,8 @@ impl<M> Window<M> {
             sent_no: 0,
             first_sent: None,
             last_sent: Duration::ZERO,
-            refused: 0,
+            overtaken_since: None,
+            refused: (0, 0),
             next: None,
             previous: order.last,
         });
@@ -136,6 +142,7 @@ impl<M> Window<M> {
         }
         order.last = Some(key);
         order.unsent = order.unsent.or(Some(key));
+        order.ahead = order.ahead.or(Some(key));
         key
     }
 
@@ -156,15 +163,28 @@ impl<M> Window<M> {
         Some((key, again))
     }
 
+    /// Something was answered: what was sent before it is overtaken since now, or since earlier.
+    pub(super) fn overtake(&mut self, order: &mut Order, answered: u64, now: Duration) {
+        while let Some(slot) = order.ahead.and_then(|key| self.get_mut(key)) {
+            if slot.sent_no == 0 || slot.sent_no >= answered {
+                break;
+            }
+            slot.overtaken_since = Some(now);
+            order.ahead = slot.next;
+        }
+    }
+
     /// The connection is gone: everything of the lane is to be sent again, in order.
     pub(super) fn rewind(&mut self, order: &mut Order) {
         let mut at = order.first;
         while at != order.unsent {
             let Some(slot) = at.and_then(|key| self.get_mut(key)) else { break };
             slot.sent_no = 0;
+            slot.overtaken_since = None;
             at = slot.next;
         }
         order.unsent = order.first;
+        order.ahead = order.first;
     }
 
     pub(super) fn remove(&mut self, order: &mut Order, key: Key) -> Option<Slot<M>> {
@@ -182,6 +202,9 @@ impl<M> Window<M> {
         }
         if order.unsent == Some(key) {
             order.unsent = slot.next;
+        }
+        if order.ahead == Some(key) {
+            order.ahead = slot.next;
         }
         Some(slot)
     }
@@ -224,6 +247,7 @@ impl<M> Window<M> {
             first: keys.first().copied(),
             last: keys.last().copied(),
             unsent: keys.first().copied(),
+            ahead: keys.first().copied(),
         };
     }
 }

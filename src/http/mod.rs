@@ -43,7 +43,9 @@ pub struct Limits {
 
 /// The listener cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("http.listen: cannot listen on {listen}: {source}")]
+#[error(
+    "http.listen: cannot listen on {listen}: {source}; choose another address, or \"\" for none"
+)]
 pub struct BindError {
     /// The address as configured.
     pub listen: String,

@@ -58,7 +58,7 @@ async fn readyz_is_503_with_the_reason_until_both_ends_stand() {
     let http = Running::start().await;
     let answer = http.get("/readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
-    assert!(answer.ends_with("\r\n\r\nPostgreSQL is not connected\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nnot streaming from PostgreSQL\n"), "{answer}");
     http.telemetry.update(|status, lag| {
         status.phase = Phase::Streaming;
         status.source.connected = true;

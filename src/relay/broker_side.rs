@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::clock::rounded;
 use super::pump::Pump;
 use super::stop::Stop;
 use crate::broker::lane::Attempt;
@@ -14,14 +15,20 @@ use crate::stomp::ErrorFrame;
 
 impl Pump {
     /// Gives each lane its turn. `true`: something moved, so the window may have room.
-    pub(super) fn poll_lanes(&mut self, cx: &mut Context<'_>) -> Result<bool, Stop> {
+    ///
+    /// Clocks are looked at after what the sockets hold (a process that was stopped for a while
+    /// must not blame the broker) and before writing (what is due then goes out at once).
+    pub(super) fn poll_lanes(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         for lane in 0..self.lanes.len() {
             moved |= self.poll_connect(lane, cx);
             moved |= self.poll_receipts(lane, cx);
+        }
+        self.tick_lanes();
+        for lane in 0..self.lanes.len() {
             moved |= self.poll_send(lane, cx);
         }
-        Ok(moved)
+        moved
     }
 
     fn poll_connect(&mut self, lane: usize, cx: &mut Context<'_>) -> bool {
@@ -32,8 +39,7 @@ impl Pump {
                 self.engine.lane_down(lane, LaneDown::ConnectFailed, self.clock.now);
                 let (key, address) = (error.address.to_string(), error.address.to_string());
                 if let Some(more) = self.throttle.allow(&key, self.clock.now) {
-                    let (again_in, suppressed) = (next_in, more.0);
-                    warn!(lane, ?again_in, suppressed, "broker {error}");
+                    warn!(lane, again_in = %rounded(next_in), "no connection to the broker at {error}{more}");
                 }
                 self.lane_status(lane, Some(address), false, Some(error.kind.to_string()));
             }
@@ -135,13 +141,14 @@ impl Pump {
         let again_in = self.lanes[lane].reconnect();
         if let Some(more) = self.throttle.allow("lane", self.clock.now) {
             let unreceipted = self.engine.in_flight().messages;
-            warn!(lane, host, unreceipted, ?again_in, suppressed = more.0, "{why}");
+            let again_in = rounded(again_in);
+            warn!(lane, host, unreceipted, %again_in, "{why}{more}");
         }
         self.lane_status(lane, host, false, Some(why.to_owned()));
     }
 
     /// Time passed: heart-beats, probes, missing receipts.
-    pub(super) fn tick_lanes(&mut self) {
+    fn tick_lanes(&mut self) {
         for lane in 0..self.lanes.len() {
             let now = self.clock.now;
             if let Some(connection) = self.lanes[lane].connection()
@@ -229,4 +236,4 @@ impl Pump {
 }
 
 const UNSENDABLE_REMEDY: &str = "correct the row's headers, or use a broker that speaks STOMP 1.2; nothing past it is confirmed";
-const REFUSAL_REMEDY: &str = "mend the destination (exchange, queue, permission) and start walpost again; nothing past it is confirmed";
+const REFUSAL_REMEDY: &str = "mend the destination (exchange, queue, permission) and start walpost again; nothing past it is confirmed (docs/operations.md, 'A refused message')";

@@ -9,6 +9,12 @@ use crate::pgoutput::PgTime;
 /// From 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
 
+/// A wait as a person reads it: `1s 20ms`.
+pub(super) fn rounded(wait: Duration) -> impl std::fmt::Display {
+    let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    humantime::format_duration(Duration::from_millis(millis))
+}
+
 /// Read once a turn of the pump, not once a row.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {

@@ -11,6 +11,13 @@ use crate::store::{Class, ConnectSettings, Store, StoreError};
 /// How often it is said whom the slot waits for.
 const WATCH_EACH: Duration = Duration::from_secs(2);
 
+/// A refused login.
+pub(super) const LOGIN_REMEDY: &str =
+    "correct user and password (postgres.url, postgres.password_file) or the server's pg_hba.conf";
+/// A right is missing.
+const GRANT_REMEDY: &str =
+    "have a superuser grant what is missing: 'walpost init --dry-run' prints the lines";
+
 /// What is wanted, and how PostgreSQL is reached.
 #[derive(Clone, Debug)]
 pub struct FirstStart {
@@ -18,16 +25,8 @@ pub struct FirstStart {
     pub sql: ConnectSettings,
     /// For the replication connection, which makes the slot.
     pub source: Arc<source::Settings>,
-    /// Publication, tables, schema.
+    /// Publication, tables, schema, slot.
     pub setup: SetupSettings,
-}
-
-impl FirstStart {
-    /// The set-up as a script writes it: with the slot.
-    #[must_use]
-    pub fn setup_with_slot(&self) -> SetupSettings {
-        SetupSettings { slot: Some(self.source.slot.clone()), ..self.setup.clone() }
-    }
 }
 
 /// Why it could not be made.
@@ -41,8 +40,8 @@ pub enum PrepareError {
     Source(#[from] SourceError),
     /// The publication is there, the slot is not: it may have been lost.
     #[error(
-        "slot {slot} does not exist although publication {publication} does: if the slot was lost or \
-         dropped, rows committed since were not relayed"
+        "slot {slot} does not exist although publication {publication} does: it was dropped, or never \
+         made, and what was committed meanwhile is not relayed"
     )]
     SlotMissing {
         /// The slot.
@@ -50,6 +49,9 @@ pub enum PrepareError {
         /// The publication.
         publication: String,
     },
+    /// Nothing is there, and nothing is to be made.
+    #[error("slot {0} does not exist, and replication.create is false")]
+    NotToBeMade(String),
 }
 
 impl From<StoreError> for PrepareError {
@@ -59,21 +61,33 @@ impl From<StoreError> for PrepareError {
 }
 
 impl PrepareError {
-    /// What an operator must do; `None`: trying again may help.
+    /// What an operator must do, for the end of the sentence; `None`: trying again may help.
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
-            PrepareError::Setup(error) if error.class() == Class::Operator => {
-                Some("mend it and start again")
+            // These texts say it themselves.
+            PrepareError::Setup(SetupError::Unfit(_) | SetupError::Denied(_)) => {
+                Some("start again then")
+            }
+            PrepareError::Setup(_) if self.is_login() => Some(LOGIN_REMEDY),
+            PrepareError::Setup(SetupError::Store(error)) if error.class() == Class::Operator => {
+                Some(match error.code() {
+                    Some("42501") => GRANT_REMEDY,
+                    Some("3D000") => "create it, or correct the database in postgres.url",
+                    Some(_) => "see docs/operations.md",
+                    None => "correct postgres.url, postgres.password_file or the server",
+                })
             }
             PrepareError::Setup(_) => None,
             PrepareError::Source(error) => match error.remedy() {
                 Remedy::Operator(remedy) => Some(remedy),
-                Remedy::Retry | Remedy::ComeBack | Remedy::Login => None,
+                Remedy::Login => Some(LOGIN_REMEDY),
+                Remedy::Retry | Remedy::ComeBack => None,
             },
             PrepareError::SlotMissing { .. } => {
-                Some("'walpost init' makes it anew; it will bring what is committed from then on")
+                Some("'walpost init' makes it, and relays what is committed from then on")
             }
+            PrepareError::NotToBeMade(_) => Some("'walpost init' makes what is missing"),
         }
     }
 
@@ -99,19 +113,7 @@ pub async fn prepare(
     on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), PrepareError> {
     let store = Store::connect(&wanted.sql).await?;
-    setup::ensure(&store, &wanted.setup, on_event).await?;
-    let slot = &wanted.source.slot;
-    if store.slot(slot).await?.is_some() {
-        on_event(Event::Exists(format!("slot {slot}")));
-        return Ok(());
-    }
-    make_slot(wanted, &store, on_event).await?;
-    for table in &wanted.setup.tables {
-        if let Some(note) = setup::rows_before_the_slot(&store, table).await? {
-            on_event(Event::Note(note));
-        }
-    }
-    Ok(())
+    setup::alone(&store, make(wanted, &store, on_event)).await
 }
 
 /// [`prepare`] for `walpost run`: only where nothing of walpost's is there yet. A missing slot
@@ -127,16 +129,71 @@ pub async fn prepare_once(
 ) -> Result<(), PrepareError> {
     let store = Store::connect(&wanted.sql).await?;
     let (slot, publication) = (&wanted.source.slot, &wanted.source.publication);
-    let has_slot = store.slot(slot).await?.is_some();
-    let has_publication = store.publication(publication).await?.is_some();
-    match (has_slot, has_publication) {
-        (false, false) if create => prepare(wanted, on_event).await,
-        (false, _) => {
-            Err(PrepareError::SlotMissing { slot: slot.clone(), publication: publication.clone() })
-        }
-        // Both are there, or the slot's stream will say what is missing.
-        (true, _) => Ok(setup::check(&store, &wanted.setup).await?),
+    let mut found = look(wanted, &store, on_event).await?;
+    if found == Found::Slot {
+        return Ok(());
     }
+    // Another walpost may be making just these things.
+    setup::alone(&store, async {
+        if found == Found::Nothing {
+            found = look(wanted, &store, on_event).await?;
+        }
+        match found {
+            Found::Slot => Ok(()),
+            Found::Nothing if store.publication(publication).await?.is_some() => {
+                let (slot, publication) = (slot.clone(), publication.clone());
+                Err(PrepareError::SlotMissing { slot, publication })
+            }
+            Found::Nothing | Found::Unmade if create => make(wanted, &store, on_event).await,
+            Found::Nothing | Found::Unmade => Err(PrepareError::NotToBeMade(slot.clone())),
+        }
+    })
+    .await
+}
+
+/// What there is of the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// It is there, and a relay can go on with what is there.
+    Slot,
+    /// It was being made by a walpost that ended, and went with it: nobody has ever read from it.
+    Unmade,
+    /// It is not there.
+    Nothing,
+}
+
+async fn look(
+    wanted: &FirstStart,
+    store: &Store,
+    on_event: &mut impl FnMut(Event<'_>),
+) -> Result<Found, PrepareError> {
+    if store.slot(&wanted.source.slot).await?.is_none() {
+        return Ok(Found::Nothing);
+    }
+    for note in setup::check(store, &wanted.setup).await? {
+        on_event(Event::Note(note));
+    }
+    let made = until_made(wanted, store, on_event).await?;
+    Ok(if made { Found::Slot } else { Found::Unmade })
+}
+
+async fn make(
+    wanted: &FirstStart,
+    store: &Store,
+    on_event: &mut impl FnMut(Event<'_>),
+) -> Result<(), PrepareError> {
+    let plan = setup::ensure(store, &wanted.setup, on_event).await?;
+    if !plan.create_slot && until_made(wanted, store, on_event).await? {
+        on_event(Event::Exists(format!("slot {}", wanted.source.slot)));
+        return Ok(());
+    }
+    make_slot(wanted, store, on_event).await?;
+    for table in &wanted.setup.tables {
+        if let Some(note) = setup::rows_before_the_slot(store, table).await? {
+            on_event(Event::Note(note));
+        }
+    }
+    Ok(())
 }
 
 async fn make_slot(
@@ -155,12 +212,36 @@ async fn make_slot(
                 on_event(Event::Created(format!("slot {slot} (decodes from {position})")));
                 return Ok(());
             }
-            () = tokio::time::sleep(WATCH_EACH) => {
-                let blockers = store.slot_blockers(creator).await?;
-                if !blockers.is_empty() {
-                    on_event(Event::Waiting(&blockers));
-                }
-            }
+            () = tokio::time::sleep(WATCH_EACH) => say_blockers(store, creator, on_event).await?,
         }
     }
+}
+
+/// A walpost that ended while its slot waited for a transaction leaves a walsender that still tries:
+/// the slot shows, held by that process, and has no position yet. It may come to be, or go (`false`).
+async fn until_made(
+    wanted: &FirstStart,
+    store: &Store,
+    on_event: &mut impl FnMut(Event<'_>),
+) -> Result<bool, PrepareError> {
+    loop {
+        let Some(slot) = store.slot(&wanted.source.slot).await? else { return Ok(false) };
+        let Some(creator) = slot.active_pid.filter(|_| slot.confirmed_flush_lsn.is_none()) else {
+            return Ok(true);
+        };
+        say_blockers(store, creator, on_event).await?;
+        tokio::time::sleep(WATCH_EACH).await;
+    }
+}
+
+async fn say_blockers(
+    store: &Store,
+    creator: i32,
+    on_event: &mut impl FnMut(Event<'_>),
+) -> Result<(), StoreError> {
+    let blockers = store.slot_blockers(creator).await?;
+    if !blockers.is_empty() {
+        on_event(Event::Waiting(&blockers));
+    }
+    Ok(())
 }

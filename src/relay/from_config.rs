@@ -57,8 +57,7 @@ pub fn first_start(config: &Config) -> Result<FirstStart, TemplateError> {
         sql: connect_settings(config),
         source: Arc::new(source_settings(config)),
         setup: SetupSettings {
-            slot: None,
-            failover: false,
+            slot: config.replication.slot.clone(),
             publication: config.replication.publication.clone(),
             tables: tables
                 .into_iter()

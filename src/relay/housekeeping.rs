@@ -5,23 +5,25 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
-use crate::store::{ConnectSettings, Store};
+use crate::lsn::Lsn;
+use crate::store::{ConnectSettings, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::throttle::Throttle;
 
 /// How often the slot is looked at.
-const EACH: Duration = Duration::from_secs(2);
+const EACH: Duration = Duration::from_secs(1);
 
 /// Looks at the slot until it is aborted; comes back when the connection is lost.
 pub(super) async fn run(sql: ConnectSettings, slot: String, telemetry: Arc<Telemetry>) {
     let mut throttle = Throttle::new(Duration::from_secs(60));
-    let mut store = None;
+    let (mut store, mut polled) = (None, None);
     loop {
-        match look(&sql, &slot, &telemetry, store.take()).await {
+        match look(&sql, &slot, &telemetry, store.take(), &mut polled).await {
             Ok(connected) => store = Some(connected),
             Err(error) => {
+                polled = None;
                 if let Some(more) = throttle.allow("sql", crate::telemetry::clock::unix_now()) {
-                    warn!(suppressed = more.0, "the slot's state can't be read: {error}");
+                    warn!("the slot's state can't be read: {error}{more}");
                 }
             }
         }
@@ -34,14 +36,17 @@ async fn look(
     slot: &str,
     telemetry: &Telemetry,
     store: Option<Store>,
-) -> Result<Store, crate::store::StoreError> {
+    polled: &mut Option<Lsn>,
+) -> Result<Store, StoreError> {
     let store = match store {
         Some(store) => store,
         None => Store::connect(sql).await?,
     };
     match store.lag(slot).await? {
         Some(lag) => telemetry.update(|status, _| {
-            status.source.server_lsn = status.source.server_lsn.max(Some(lag.flush_lsn));
+            // Not the highest: after a failover the new server's WAL may end earlier.
+            status.source.settled_lsn = polled.replace(lag.flush_lsn);
+            status.source.server_lsn = Some(lag.flush_lsn);
             status.source.retained_bytes = lag.retained_bytes;
             status.source.safe_bytes = lag.safe_wal_size;
             status.source.wal_status = lag.wal_status;

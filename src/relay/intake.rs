@@ -6,7 +6,7 @@ use super::clock::Clock;
 use super::stop::Stop;
 use crate::engine::{Change, Engine, Outgoing, StreamError, TxId};
 use crate::lsn::Lsn;
-use crate::outbox::{Context, Message, Outbox, Row, RowError, SkipReason, Unfit};
+use crate::outbox::{Context, Message, Outbox, Row, RowError, SkipReason, Unfit, UnfitReason};
 use crate::pgoutput::{self, Begin};
 use crate::source::{Incoming, SourceError};
 use crate::telemetry::Metrics;
@@ -247,7 +247,21 @@ fn bad_row(error: &RowError, lsn: Lsn) -> Halt {
 
 fn unfit_stop(unfit: &Unfit, lsn: Lsn) -> Stop {
     Stop::for_good(
-        format_args!("a row can't be a message: {unfit} (at LSN {lsn})"),
-        "nothing past it is confirmed; see docs/operations.md, 'unfit row'",
+        format_args!("{unfit} (at LSN {lsn})"),
+        format_args!(
+            "{}nothing past it is confirmed (docs/operations.md, 'A row that cannot be a message')",
+            remedy(&unfit.reason)
+        ),
     )
+}
+
+/// Where a setting mends it.
+fn remedy(reason: &UnfitReason) -> &'static str {
+    match reason {
+        UnfitReason::TooLarge { .. } | UnfitReason::TooLong => {
+            "raise broker.max_frame_size here and the limit of the broker; "
+        }
+        UnfitReason::NoDestination => "give outbox.destination a template that always names one; ",
+        _ => "",
+    }
 }

@@ -10,6 +10,8 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Sleep;
 use tracing::{info, warn};
 
+use super::clock::rounded;
+use super::first_start::LOGIN_REMEDY;
 use super::stop::Stop;
 use crate::lsn::Lsn;
 use crate::source::{self, Remedy, Session, SourceError, Started};
@@ -119,16 +121,13 @@ impl Link {
             }
             Remedy::Login if self.refused_logins >= LOGINS => {
                 self.state = State::Closed;
-                return Err(Stop::for_good(
-                    error,
-                    "check user and password in postgres.url or postgres.password_file",
-                ));
+                return Err(Stop::for_good(error, LOGIN_REMEDY));
             }
             Remedy::ComeBack => COME_BACK,
             Remedy::Retry | Remedy::Login => next,
         };
         if let Some(more) = self.throttle.allow("source", now) {
-            warn!(again_in = ?wait, suppressed = more.0, "{error}");
+            warn!(again_in = %rounded(wait), "{error}{more}");
         }
         let text = error.to_string();
         self.needs.telemetry.update(|status, lag| {
@@ -152,7 +151,7 @@ async fn open(needs: Needs) -> Result<Opened, SourceError> {
             Started::InUse(again, words) => {
                 connection = again;
                 if !waiting {
-                    info!(slot = needs.source.slot, "standby: {words}");
+                    info!("standby until the slot is free: {words}");
                     needs.telemetry.update(|status, _| status.phase = Phase::Standby);
                 }
                 waiting = true;

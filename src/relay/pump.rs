@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::clock::Clock;
 use super::intake::Intake;
 use super::link::{Link, Needs};
+use super::pace::Pace;
 use super::report;
 use super::settings::Settings;
 use super::stop::Stop;
@@ -32,6 +33,8 @@ use crate::telemetry::throttle::Throttle;
 
 /// Turns without a pause before other tasks get theirs.
 const TURNS: usize = 64;
+/// A transaction that was begun is read to its end for so long: a small one is not repeated then.
+const FINISH_TRANSACTION: Duration = Duration::from_secs(1);
 /// For the goodbyes at the end, to each peer.
 const GOODBYE: Duration = Duration::from_secs(3);
 
@@ -42,8 +45,8 @@ pub(super) struct StopRequest;
 pub(super) struct Drain {
     /// Outstanding receipts are waited for until then.
     deadline: Duration,
-    /// Whether a transaction that was begun is read to its end.
-    pub(super) finish_transaction: bool,
+    /// Until when a transaction that was begun is read on.
+    pub(super) read_until: Duration,
     /// Why, unless it was told to.
     stop: Option<Stop>,
 }
@@ -59,6 +62,8 @@ pub(super) struct Pump {
     pub(super) intake: Intake,
     pub(super) engine: Engine<Message>,
     pub(super) lanes: Vec<Lane>,
+    /// Which lanes the broker was last seen to hold.
+    pub(super) blocked: Vec<bool>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) throttle: Throttle,
     pub(super) draining: Option<Drain>,
@@ -66,6 +71,9 @@ pub(super) struct Pump {
     requests: mpsc::Receiver<StopRequest>,
     timer: Pin<Box<Sleep>>,
     next_report: Duration,
+    pace: Pace,
+    /// The most messages without a receipt.
+    window: usize,
 }
 
 impl Pump {
@@ -94,6 +102,7 @@ impl Pump {
             intake: Intake::new(Outbox::new(settings.outbox.clone())?),
             engine: Engine::new(settings.engine),
             lanes: (0..lanes).map(|_| Lane::new(Arc::clone(&settings.broker), epoch)).collect(),
+            blocked: vec![false; lanes],
             telemetry,
             throttle: Throttle::new(Duration::from_secs(10)),
             draining: None,
@@ -101,6 +110,8 @@ impl Pump {
             requests,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             next_report: Duration::ZERO,
+            pace: Pace::default(),
+            window: settings.engine.messages,
         })
     }
 
@@ -113,7 +124,7 @@ impl Pump {
         if let Err(stop) = ended {
             self.draining.get_or_insert(Drain {
                 deadline: self.clock.now,
-                finish_transaction: false,
+                read_until: Duration::ZERO,
                 stop: Some(stop),
             });
         }
@@ -125,8 +136,7 @@ impl Pump {
         for _ in 0..TURNS {
             self.clock.read();
             let read = self.poll_source(cx)?;
-            let moved = self.poll_lanes(cx)?;
-            self.tick_lanes();
+            let moved = self.poll_lanes(cx);
             self.poll_feedback(cx)?;
             if self.clock.now >= self.next_report {
                 self.next_report = self.clock.now + report::EACH;
@@ -135,12 +145,24 @@ impl Pump {
             if self.is_finished() {
                 return Poll::Ready(Ok(()));
             }
-            if !read && !moved && self.poll_timer(cx).is_pending() {
-                return Poll::Pending;
+            if !read && !moved {
+                self.rest();
+                if self.poll_timer(cx).is_pending() {
+                    return Poll::Pending;
+                }
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Blocks the thread on purpose: an asynchronous wait would be woken by every packet. Page and
+    /// metrics wait a millisecond at most.
+    fn rest(&mut self) {
+        let (now, sent) = (self.clock.now, self.engine.sent());
+        if let Some(rest) = self.pace.rest(now, sent, self.window) {
+            std::thread::sleep(rest);
+        }
     }
 
     fn poll_requests(&mut self, cx: &mut Context<'_>) {
@@ -161,9 +183,9 @@ impl Pump {
             return;
         }
         self.telemetry.update(|status, _| status.phase = Phase::Draining);
-        let finish_transaction = stop.is_none();
-        let deadline = self.clock.now + wait;
-        self.draining = Some(Drain { deadline, finish_transaction, stop });
+        let now = self.clock.now;
+        let read_until = if stop.is_none() { now + FINISH_TRANSACTION } else { Duration::ZERO };
+        self.draining = Some(Drain { deadline: now + wait, read_until, stop });
     }
 
     fn is_finished(&self) -> bool {
@@ -182,6 +204,7 @@ impl Pump {
             .chain(session)
             .chain(self.engine.deadline())
             .chain(self.draining.as_ref().map(|drain| drain.deadline))
+            .chain(self.draining.as_ref().map(|drain| drain.read_until).filter(|at| *at > now))
             .fold(self.next_report, Duration::min);
         self.timer.as_mut().reset(self.clock.instant(next));
         self.timer.as_mut().poll(cx)
@@ -202,6 +225,8 @@ impl Pump {
                 Ok(Err(error)) => warn!("the last position may not be confirmed: {error}"),
                 Err(_) => warn!("the last position may not be confirmed: PostgreSQL is busy"),
             }
+        } else {
+            info!("stopped without a session");
         }
         let goodbyes = async {
             for lane in &mut self.lanes {

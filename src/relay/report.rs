@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tracing::{info, warn};
+
 use super::pump::Pump;
 use crate::lsn::Lsn;
 use crate::telemetry::clock;
@@ -15,12 +17,12 @@ impl Pump {
         self.telemetry.beat.touch();
         self.count_sent();
         let in_flight = self.engine.in_flight();
-        let blocked: Vec<bool> =
-            (0..self.lanes.len()).map(|lane| self.engine.blocked(lane)).collect();
+        self.look_for_blocked_lanes();
+        let blocked = self.blocked.clone();
         let server = self.session.as_ref().map(|session| session.server_lsn());
         let reported = self.session.as_ref().map_or(Lsn::INVALID, |session| session.reported());
-        // With everything read done, the watermark may still lie behind what the server told last.
         let idle = self.engine.is_idle() && !self.intake.is_held();
+        let watermark = self.engine.watermark();
         let oldest = self.engine.oldest_commit_time().map(clock::from_postgres);
         let confirmed = reported.max(self.started_at);
         let (connected, now) = (self.session.is_some(), clock::unix_now());
@@ -34,16 +36,42 @@ impl Pump {
             if let Some(server) = server {
                 status.source.server_lsn = status.source.server_lsn.max(Some(server));
             }
-            if confirmed.is_valid() {
+            // What a session confirmed stays known when it is gone.
+            if connected && confirmed.is_valid() {
                 status.source.confirmed_lsn = Some(confirmed);
             }
             match (connected, oldest) {
                 (false, _) => lag.disconnected(),
                 (true, Some(oldest)) => lag.oldest(oldest),
-                (true, None) if idle => lag.caught_up(now),
+                // All that was read is done; but has the server looked through all that it has?
+                (true, None)
+                    if idle && status.source.settled_lsn.is_some_and(|at| at <= watermark) =>
+                {
+                    lag.caught_up(now);
+                }
                 (true, None) => lag.behind(),
             }
         });
+    }
+
+    /// Says when the broker begins to hold a lane, and when it lets go.
+    fn look_for_blocked_lanes(&mut self) {
+        for lane in 0..self.lanes.len() {
+            let blocked = self.engine.blocked(lane);
+            if blocked == self.blocked[lane] {
+                continue;
+            }
+            self.blocked[lane] = blocked;
+            let unreceipted = self.engine.in_flight().messages;
+            if blocked {
+                warn!(
+                    lane,
+                    unreceipted, "the broker is connected but takes nothing: memory or disk alarm?"
+                );
+            } else if self.lanes[lane].connection().is_some() {
+                info!(lane, unreceipted, "the broker no longer holds the lane");
+            }
+        }
     }
 
     /// The engine counts first sendings and repeats; the counters follow.

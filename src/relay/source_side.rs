@@ -48,6 +48,7 @@ impl Pump {
             status.source.connected = true;
             status.source.host = Some(host);
             status.source.confirmed_lsn = Some(confirmed);
+            status.source.server_lsn = None;
             status.source.last_error = None;
         });
         self.session = Some(session);
@@ -100,7 +101,9 @@ impl Pump {
     pub(super) fn is_reading(&self) -> bool {
         let held = self.intake.is_held();
         match &self.draining {
-            Some(drain) => !held && drain.finish_transaction && self.engine.in_transaction(),
+            Some(drain) => {
+                !held && self.clock.now < drain.read_until && self.engine.in_transaction()
+            }
             None => !held,
         }
     }

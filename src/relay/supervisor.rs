@@ -8,13 +8,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use super::clock::rounded;
 use super::first_start::{self, FirstStart, PrepareError};
 use super::housekeeping;
 use super::pump::{Pump, StopRequest};
 use super::settings::Settings;
 use super::stop::Stop;
 use crate::store::setup::Event;
-use crate::telemetry::Telemetry;
+use crate::telemetry::throttle::Throttle;
+use crate::telemetry::{Telemetry, clock};
 
 /// Refused logins in a row until an operator must act.
 const LOGINS: u32 = 5;
@@ -38,8 +40,9 @@ pub async fn run(plan: Plan, telemetry: Arc<Telemetry>) -> Result<(), Stop> {
     let (stop_requests, mut pump_requests) = requests;
     let prepared = tokio::select! {
         prepared = prepare(&plan, &telemetry) => prepared,
+        () = beat(&telemetry) => return Ok(()),
         _ = pump_requests.recv() => {
-            info!("stopped before the first session");
+            info!("stopped without a session");
             return Ok(());
         }
     };
@@ -58,6 +61,15 @@ pub async fn run(plan: Plan, telemetry: Arc<Telemetry>) -> Result<(), Stop> {
     ended
 }
 
+/// Signs of life while the slot waits, for however long, or a host that answers nothing is tried.
+/// Never ends.
+async fn beat(telemetry: &Telemetry) {
+    loop {
+        telemetry.beat.touch();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
 /// Makes or checks what must be there, as often as it takes PostgreSQL to be reachable.
 async fn prepare(plan: &Plan, telemetry: &Telemetry) -> Result<(), Stop> {
     let mut backoff = ExponentialBuilder::new()
@@ -66,27 +78,31 @@ async fn prepare(plan: &Plan, telemetry: &Telemetry) -> Result<(), Stop> {
         .without_max_times()
         .with_jitter()
         .build();
+    let mut throttle = Throttle::default();
     let mut logins = 0;
     loop {
         let mut say = |event: Event<'_>| match event {
-            Event::Waiting(_) | Event::Note(_) => warn!("{event}"),
+            Event::Waiting(_) => {
+                warn!("{event}");
+                let text = event.to_string();
+                telemetry.update(|status, _| status.source.last_error = Some(text));
+            }
+            Event::Note(_) => warn!("{event}"),
             _ => info!("{event}"),
         };
         let attempt: Result<(), PrepareError> =
             first_start::prepare_once(&plan.first_start, plan.create, &mut say).await;
         let Err(error) = attempt else { return Ok(()) };
         logins = if error.is_login() { logins + 1 } else { 0 };
-        let login = error
-            .is_login()
-            .then_some("check user and password in postgres.url or postgres.password_file");
-        if let Some(remedy) = login.or(error.remedy())
+        if let Some(remedy) = error.remedy()
             && (!error.is_login() || logins >= LOGINS)
         {
             return Err(Stop::for_good(error, remedy));
         }
         let wait = backoff.next().unwrap_or(Duration::from_secs(5));
-        warn!(again_in = ?wait, "{error}");
-        telemetry.beat.touch();
+        if let Some(more) = throttle.allow("prepare", clock::unix_now()) {
+            warn!(again_in = %rounded(wait), "{error}{more}");
+        }
         telemetry.update(|status, lag| {
             status.source.last_error = Some(error.to_string());
             lag.disconnected();

@@ -17,7 +17,7 @@ use crate::pgwire::login::LoginError;
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// No connection.
-    #[error("can't reach PostgreSQL at {0}")]
+    #[error("connecting to PostgreSQL: {0}")]
     Connect(#[from] ConnectError),
     /// The login did not come to an end.
     #[error("PostgreSQL did not finish the login within {0:?}")]
@@ -43,10 +43,10 @@ pub enum SourceError {
     #[error("replication connection lost: {0}")]
     Io(#[from] io::Error),
     /// Two requests for a sign of life stayed unanswered.
-    #[error("PostgreSQL has been silent for {0:?}: the replication connection is dead")]
+    #[error("PostgreSQL has been silent for {0:.0?}: the replication connection is dead")]
     Silent(Duration),
     /// PostgreSQL ended the stream in good order.
-    #[error("PostgreSQL ended the stream")]
+    #[error("PostgreSQL ended the stream, as it does when it shuts down")]
     Ended,
     /// Bytes that are not PostgreSQL's protocol.
     #[error("unreadable data on the replication connection: {0}")]
@@ -138,18 +138,18 @@ fn by_sqlstate(error: &ServerError, otherwise: Remedy) -> Remedy {
         // Too many connections or walsenders: somebody may go.
         "53300" | "53400" => Remedy::Retry,
         "28000" | "28P01" => Remedy::Login,
-        "42501" => {
-            Remedy::Operator("grant what is missing; 'walpost init --dry-run' prints the lines")
-        }
+        "42501" => Remedy::Operator(
+            "have a superuser grant what is missing: 'walpost init --dry-run' prints the lines",
+        ),
         "3D000" => Remedy::Operator("correct the database in postgres.url"),
         // The slot or the publication does not exist.
         "42704" => Remedy::Operator(
-            "it was lost or dropped: rows committed meanwhile were not relayed; see docs/operations.md, then 'walpost init'",
+            "it was dropped: what was committed meanwhile is not relayed (docs/operations.md, 'The slot is lost')",
         ),
         // The slot can't be used: another plugin, another database, or WAL that is gone.
-        "55000" => {
-            Remedy::Operator("the slot can't be used any more; see docs/operations.md, 'lost slot'")
-        }
+        "55000" => Remedy::Operator(
+            "the slot can't be used any more (docs/operations.md, 'The slot is lost')",
+        ),
         "0A000" | "42601" | "22023" => Remedy::Operator("check the server's version and settings"),
         _ => otherwise,
     }

@@ -83,9 +83,7 @@ pub struct ConnectionEnd {
 #[derive(Debug)]
 pub struct Store {
     client: Client,
-    settings: ConnectSettings,
     version: u32,
-    backend_pid: i32,
     ended: watch::Receiver<Option<ConnectionEnd>>,
     task: AbortHandle,
 }
@@ -107,7 +105,7 @@ impl Store {
     pub async fn connect(settings: &ConnectSettings) -> Result<Store, StoreError> {
         let mut failure = StoreError::Url;
         for (server, config) in one_config_a_host(&settings.pinned()?) {
-            match Store::connect_to(settings, &server, &config).await {
+            match Store::connect_to(&server, &config, settings.connect_timeout).await {
                 Ok(store) => return Ok(store),
                 Err(_) if matches!(failure, StoreError::Server { .. }) => {}
                 Err(error) => failure = error,
@@ -119,12 +117,11 @@ impl Store {
     /// Connects to one host. The client's own timeout covers TCP only, and a frozen server accepts
     /// connections, so that the login is timed here.
     async fn connect_to(
-        settings: &ConnectSettings,
         server: &str,
         config: &Config,
+        after: Duration,
     ) -> Result<Store, StoreError> {
         const WHAT: &str = "connecting to PostgreSQL";
-        let after = settings.connect_timeout;
         let attempt = tokio::time::timeout(after, config.connect(NoTls)).await;
         let late = |_| StoreError::Timeout { what: WHAT, server: server.to_owned(), after };
         let connected = attempt.map_err(late)?;
@@ -149,31 +146,15 @@ impl Store {
             let _ = tell.send(Some(end));
         });
 
-        let settings = settings.clone();
-        let task = task.abort_handle();
-        let mut store = Store { client, settings, version: 0, backend_pid: 0, ended, task };
+        let mut store = Store { client, version: 0, ended, task: task.abort_handle() };
         store.introduce().await?;
         Ok(store)
-    }
-
-    /// A second connection, to the same place.
-    ///
-    /// # Errors
-    /// As [`Store::connect`].
-    pub async fn sibling(&self) -> Result<Store, StoreError> {
-        Store::connect(&self.settings).await
     }
 
     /// `server_version_num`: 150008 for 15.8.
     #[must_use]
     pub fn version(&self) -> u32 {
         self.version
-    }
-
-    /// The server process behind this connection.
-    #[must_use]
-    pub fn backend_pid(&self) -> i32 {
-        self.backend_pid
     }
 
     /// Whether the connection has ended.
@@ -202,10 +183,9 @@ impl Store {
 
     /// Asks who is at the other end.
     async fn introduce(&mut self) -> Result<(), StoreError> {
-        let sql = "SELECT current_setting('server_version_num')::integer, pg_backend_pid()";
+        let sql = "SELECT current_setting('server_version_num')::integer";
         let row = self.one("asking for the server's version", sql, &[]).await?;
         self.version = u32::try_from(row.get::<i32>(0)?).unwrap_or(0);
-        self.backend_pid = row.get(1)?;
         if self.version < OLDEST { Err(StoreError::TooOld(self.version)) } else { Ok(()) }
     }
 }

@@ -40,9 +40,6 @@ pub enum StoreError {
         /// `server_version_num`.
         u32,
     ),
-    /// Failover slots came with PostgreSQL 17.
-    #[error("a failover slot needs PostgreSQL 17 or later (set replication.failover: false)")]
-    NoFailoverSlots,
     /// The server answered with an error.
     #[error("{what}: PostgreSQL says: {message} (SQLSTATE {code})")]
     Server {
@@ -61,8 +58,8 @@ pub enum StoreError {
         /// Why, with the causes below it.
         cause: String,
     },
-    /// An answer that this version does not understand.
-    #[error("{what}: unexpected answer from PostgreSQL: {cause}")]
+    /// A setting that the client refuses, or an answer that it does not understand.
+    #[error("{what} failed: {cause}")]
     Answer {
         /// What was being done.
         what: &'static str,
@@ -83,7 +80,6 @@ impl StoreError {
             StoreError::Url
             | StoreError::Tls
             | StoreError::TooOld(_)
-            | StoreError::NoFailoverSlots
             | StoreError::Answer { .. } => Class::Operator,
         }
     }
@@ -126,7 +122,11 @@ impl StoreError {
                 message: one_line(&message),
             };
         }
-        let cause = causes(error);
+        // The client's own words for a broken socket say less than the system's.
+        let cause = match std::error::Error::source(error) {
+            Some(source) if io_kind(error).is_some() => causes(source),
+            _ => causes(error),
+        };
         if error.is_closed() || io_kind(error).is_some() {
             return StoreError::Connection { what, cause };
         }

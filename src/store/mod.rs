@@ -7,7 +7,6 @@
 
 pub mod blockers;
 pub mod connect;
-pub mod create_slot;
 pub mod error;
 pub mod name;
 pub mod publication;

@@ -67,6 +67,10 @@ pub struct Source {
     /// The server's present WAL position, as last heard.
     #[serde(with = "lsn_text")]
     pub server_lsn: Option<Lsn>,
+    /// The end of WAL a moment ago: an idle relay that has reached it is caught up, since what was
+    /// written in this moment can't have been looked through yet.
+    #[serde(skip)]
+    pub settled_lsn: Option<Lsn>,
     /// Bytes of WAL between these two, never negative. Of every database of the server: a busy
     /// neighbour counts.
     pub lag_bytes: Option<u64>,
@@ -196,7 +200,7 @@ impl Source {
             return Ok(());
         }
         let host = at(&self.host);
-        Err(format!("PostgreSQL{host} is not connected{}", why(&self.last_error)))
+        Err(format!("not streaming from PostgreSQL{host}{}", why(&self.last_error)))
     }
 
     fn progress(&self) -> Result<(), String> {

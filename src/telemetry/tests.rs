@@ -42,7 +42,7 @@ fn each_reason_not_to_be_ready_is_named() {
                 status.source.connected = false;
                 status.source.last_error = Some("connection refused".to_owned());
             },
-            "PostgreSQL at db:5432 is not connected: connection refused",
+            "not streaming from PostgreSQL at db:5432: connection refused",
         ),
         (|status| status.broker.lanes.clear(), "the broker is not connected"),
         (

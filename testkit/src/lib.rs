@@ -25,3 +25,6 @@ pub use rabbitmq::{RabbitMq, Vhost};
 pub use scripted::{Receipts, ScriptedBroker, Verdict};
 pub use wait::{eventually, until};
 pub use walpost::Walpost;
+
+/// What [`sandbox::send`] and [`Walpost::signal`] take.
+pub use rustix::process::Signal;

@@ -6,6 +6,7 @@
 //! other end only this process holds. However this process ends, the watchdog then kills what is left and removes the
 //! folder. (PR_SET_PDEATHSIG would not do: it follows the starting *thread*, is not inherited, and leaves the folder.)
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -17,8 +18,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-
-use crate::wait::until;
 
 /// The environment variable that marks every process of a fixture with the fixture's folder.
 pub const MARK: &str = "WALPOST_TESTKIT_FOLDER";
@@ -33,7 +32,7 @@ for _ in $(seq 100); do
     [ -n "$left" ] || break
     kill -KILL $left
 done
-rm -rf "$root"
+rm -rf "$root" || { sleep 1; rm -rf "$root"; }
 "#;
 
 struct Root {
@@ -169,12 +168,24 @@ impl Folder {
         }
     }
 
-    /// SIGKILL to all processes of this fixture until none is left.
+    /// SIGKILL to all processes of this fixture, again until none is left and all that they held is released.
     pub fn kill_all(&self) {
-        until(Duration::from_secs(20), "the killed processes are gone", || {
-            self.signal(Signal::KILL);
-            self.processes().is_empty()
-        });
+        assert!(self.killed(), "processes in {} do not die", self.path.display());
+    }
+
+    fn killed(&self) -> bool {
+        let mut seen = BTreeSet::new();
+        for _ in 0..2_000 {
+            let now = self.processes();
+            now.iter().for_each(|pid| send(*pid, Signal::KILL));
+            seen.extend(now);
+            seen.retain(|pid| !has_ended(*pid));
+            if seen.is_empty() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
     }
 
     fn open_log(&self, log: &str) -> File {
@@ -188,15 +199,10 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        for _ in 0..200 {
-            self.signal(Signal::KILL);
-            if self.processes().is_empty() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
+        // What cannot be ended or removed now, the watchdog will.
+        if self.killed() {
+            let _ = fs::remove_dir_all(&self.path);
         }
-        // What cannot be removed now, the watchdog removes.
-        let _ = fs::remove_dir_all(&self.path);
     }
 }
 
@@ -205,6 +211,13 @@ pub fn send(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
         let _ = kill_process(pid, signal);
     }
+}
+
+/// Whether a process is gone, or a zombie whose last thread is gone too: until then its sockets are open.
+fn has_ended(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let zombie = stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']));
+    zombie && fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) <= 1
 }
 
 /// The processes that work in `folder` or carry it as their [`MARK`]; zombies are not among them.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,28 @@ use serde_json::Value;
 use crate::sandbox::{Folder, send};
 use crate::wait::until_some;
 use crate::{http, ports};
+
+/// The release build of the binary: `WALPOST_BIN_RELEASE`, else cargo builds it now, beside the running test.
+#[must_use]
+pub fn release_binary() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let status = Command::new(cargo)
+            .args(["build", "--quiet", "--release", "--bin", "walpost"])
+            .current_dir(workspace)
+            .stdin(Stdio::null())
+            .status()
+            .expect("cargo can be started");
+        assert!(status.success(), "the release build failed");
+        let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+        Path::new(workspace).join(target).join("release/walpost")
+    };
+    BUILT
+        .get_or_init(|| std::env::var_os("WALPOST_BIN_RELEASE").map_or_else(build, PathBuf::from))
+        .clone()
+}
 
 /// How a walpost is started.
 #[derive(Clone, Debug)]

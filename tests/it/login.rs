@@ -94,7 +94,7 @@ fn logs_in_by(role: &str, method: &str) {
     assert_eq!(tries, 5, "{}", finished.stderr);
     let line = finished.stderr.lines().last().unwrap();
     assert!(line.starts_with("error: ") && line.contains(role), "{line}");
-    assert!(line.contains("check user and password"), "{line}");
+    assert!(line.contains("correct user and password"), "{line}");
     assert_secret(&finished.stderr);
     assert_secret(&finished.stdout);
 }

@@ -9,15 +9,23 @@
 
 mod architecture;
 mod bodies;
+mod deploy;
 mod django;
 mod door;
+mod first_start;
 mod idle;
+mod init;
+mod kill;
 mod layouts;
+mod load;
 mod login;
 mod memory;
+mod papers;
 mod refusals;
 mod relay;
 mod rig;
 mod scene;
+mod silence;
 mod smoke;
+mod store;
 mod trouble;

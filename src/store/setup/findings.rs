@@ -23,7 +23,7 @@ pub struct Findings {
     pub tables: Vec<(TableName, Option<TableState>)>,
     /// The publication.
     pub publication: Option<PublicationState>,
-    /// The slot; also none where the settings name none.
+    /// The slot.
     pub slot: Option<SlotState>,
 }
 
@@ -36,16 +36,12 @@ pub async fn inspect(store: &Store, settings: &SetupSettings) -> Result<Findings
     for table in &settings.tables {
         tables.push((table.clone(), store.table(table).await?));
     }
-    let slot = match &settings.slot {
-        Some(slot) => store.slot(slot).await?,
-        None => None,
-    };
     Ok(Findings {
         server: store.server().await?,
         capacity: store.capacity().await?,
         schema: store.schema().await?,
         tables,
         publication: store.publication(&settings.publication).await?,
-        slot,
+        slot: store.slot(&settings.slot).await?,
     })
 }

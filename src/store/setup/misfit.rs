@@ -45,6 +45,17 @@ pub enum Misfit {
          outbox.layout: custom"
     )]
     ForeignOutbox(TableName),
+    /// The slot is older than the publication would be, so that streaming from it would fail.
+    #[error(
+        "publication {} does not exist, slot {} does: mend replication.publication; if it was dropped, \
+         the slot cannot be read any more, and to start anew without what was committed since: SELECT \
+         pg_drop_replication_slot({}), then walpost init",
+        one_line(.0), one_line(.1), literal(.1)
+    )]
+    PublicationMissing(String, String),
+    /// Rows of an outbox table would never come, unseen.
+    #[error("publication {} does not cover {table}: walpost init adds it", one_line(.0), table = .1)]
+    NotPublished(String, TableName),
     /// Inserts are not published. What is published besides (`update, `) may be for others, and is
     /// kept by the remedy.
     #[error(

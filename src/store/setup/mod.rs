@@ -1,9 +1,10 @@
 //! What a relay needs in PostgreSQL: the schema, the publication, the slot.
 //!
 //! It is found out first ([`findings`]), then judged without a connection ([`plan`]): what is
-//! missing and can be made, and what is there and does not fit. The plan is carried out here, or
-//! printed by [`script`]. The order is schema, publication, slot: a slot made before the publication
-//! would decode changes for which there is no publication yet, and streaming from it would fail.
+//! missing and can be made, and what is there and does not fit. The plan is carried out here but for
+//! the slot, which is made on the replication connection; [`script`] prints all of it. The order is
+//! schema, publication, slot: a slot made before the publication would decode changes for which
+//! there is no publication yet, and streaming from it would fail.
 
 pub mod findings;
 pub mod misfit;
@@ -29,11 +30,8 @@ use super::sqlstate::Class;
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupSettings {
-    /// The slot to make; none: slots are not looked at (a relay makes its own, over the
-    /// replication connection).
-    pub slot: Option<String>,
-    /// Whether the slot is to be one that standbys synchronise (PostgreSQL 17 and later).
-    pub failover: bool,
+    /// The slot.
+    pub slot: String,
     /// The publication.
     pub publication: String,
     /// The outbox tables.
@@ -116,8 +114,54 @@ impl SetupError {
     }
 }
 
-/// Makes what is missing, in the order that loses nothing; what is there and fits is left alone.
-/// `on_event` hears of each thing, and while the slot waits, every 2 s for whom.
+/// Does the work while no other walpost sets up this database.
+///
+/// # Errors
+/// [`SetupError::Busy`] where another one is at it for longer than 10 s; else the work's.
+pub async fn alone<T, E: From<SetupError>>(
+    store: &Store,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    // A lock of the session, not of a transaction: the slot would wait for our own transaction.
+    let lock = format!("SELECT pg_advisory_lock({})", schema::LOCK);
+    let locked = store.run("waiting for another walpost that sets up", &lock).await;
+    locked.map_err(|error| match error.code() {
+        Some("55P03") => SetupError::Busy,
+        _ => error.into(),
+    })?;
+    let done = work.await;
+    let unlock = format!("SELECT pg_advisory_unlock({})", schema::LOCK);
+    let unlocked = store.run("releasing the set-up lock", &unlock).await;
+    let done = done?;
+    unlocked.map_err(SetupError::from)?;
+    Ok(done)
+}
+
+/// Whether a relay can go on with what is there, which includes that every row of the outbox
+/// reaches it; changes nothing. Answers what an operator should know beside.
+///
+/// # Errors
+/// [`SetupError`].
+pub async fn check(store: &Store, settings: &SetupSettings) -> Result<Vec<String>, SetupError> {
+    let findings = inspect(store, settings).await?;
+    let (mut plan, mut misfits) = judge(&findings, settings);
+    if let PublicationStep::Add(tables) = plan.publication {
+        let missing = |table| Misfit::NotPublished(settings.publication.clone(), table);
+        misfits.extend(tables.into_iter().map(missing));
+    }
+    if let Some(version) = plan.upgrade_from {
+        let newest = schema::newest();
+        plan.notes.push(format!(
+            "schema walpost is of version {version}, this walpost brings {newest}: walpost init \
+             upgrades it"
+        ));
+    }
+    if misfits.is_empty() { Ok(plan.notes) } else { Err(SetupError::Unfit(misfits)) }
+}
+
+/// Makes what is missing of the schema and the publication; what is there and fits is left alone.
+/// `on_event` hears of each thing. The caller is [`alone`], and makes the slot if the plan that is
+/// answered says so.
 ///
 /// # Errors
 /// [`SetupError`]. With [`SetupError::Unfit`] nothing was changed; with others, what was made
@@ -126,35 +170,7 @@ pub async fn ensure(
     store: &Store,
     settings: &SetupSettings,
     on_event: &mut impl FnMut(Event<'_>),
-) -> Result<(), SetupError> {
-    // A lock of the session, not of a transaction: the slot would wait for our own transaction.
-    let lock = format!("SELECT pg_advisory_lock({})", schema::LOCK);
-    store.run("waiting for another walpost that sets up", &lock).await.map_err(|error| {
-        if error.code() == Some("55P03") { SetupError::Busy } else { error.into() }
-    })?;
-    let done = ensure_locked(store, settings, on_event).await;
-    let unlock = format!("SELECT pg_advisory_unlock({})", schema::LOCK);
-    let unlocked = store.run("releasing the set-up lock", &unlock).await;
-    done?;
-    Ok(unlocked?)
-}
-
-/// Whether what is there fits; changes nothing.
-///
-/// # Errors
-/// [`SetupError`].
-pub async fn check(store: &Store, settings: &SetupSettings) -> Result<(), SetupError> {
-    let findings = inspect(store, settings).await?;
-    let (_, misfits) = judge(&findings, settings);
-    if misfits.is_empty() { Ok(()) } else { Err(SetupError::Unfit(misfits)) }
-}
-
-/// [`ensure`], while no other walpost does the same in this database.
-async fn ensure_locked(
-    store: &Store,
-    settings: &SetupSettings,
-    on_event: &mut impl FnMut(Event<'_>),
-) -> Result<(), SetupError> {
+) -> Result<Plan, SetupError> {
     let findings = inspect(store, settings).await?;
     let (plan, misfits) = judge(&findings, settings);
     if !misfits.is_empty() {
@@ -172,7 +188,7 @@ async fn ensure_locked(
                 .to_owned(),
         ));
     }
-    apply_slot(store, settings, &plan, on_event).await
+    Ok(plan)
 }
 
 /// Installs or upgrades the schema.
@@ -231,32 +247,6 @@ async fn apply_publication(
     Ok(())
 }
 
-/// Makes the slot. Rows that were there before it never come by the stream, which is said.
-async fn apply_slot(
-    store: &Store,
-    settings: &SetupSettings,
-    plan: &Plan,
-    on_event: &mut impl FnMut(Event<'_>),
-) -> Result<(), SetupError> {
-    let Some(slot) = &settings.slot else {
-        return Ok(());
-    };
-    if !plan.create_slot {
-        on_event(Event::Exists(format!("slot {}", one_line(slot))));
-        return Ok(());
-    }
-    let mut on_wait = |blockers: &[Blocker]| on_event(Event::Waiting(blockers));
-    let made = store.create_slot(slot, settings.failover, &mut on_wait).await;
-    let lsn = made.map_err(SetupError::from_statement)?;
-    on_event(Event::Created(format!("slot {} (decodes from {lsn})", one_line(slot))));
-    for table in &settings.tables {
-        if let Some(note) = rows_before_the_slot(store, table).await? {
-            on_event(Event::Note(note));
-        }
-    }
-    Ok(())
-}
-
 /// A note about rows that were committed before the slot was made.
 ///
 /// # Errors
@@ -286,7 +276,6 @@ pub async fn rows_before_the_slot(
 
 /// The statement that makes the slot, for a script.
 #[must_use]
-pub fn create_slot_sql(slot: &str, failover: bool) -> String {
-    let options = if failover { ", false, false, true" } else { "" };
-    format!("SELECT pg_create_logical_replication_slot({}, 'pgoutput'{options})", literal(slot))
+pub fn create_slot_sql(slot: &str) -> String {
+    format!("SELECT pg_create_logical_replication_slot({}, 'pgoutput')", literal(slot))
 }

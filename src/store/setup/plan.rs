@@ -41,7 +41,7 @@ impl Plan {
         Plan {
             upgrade_from: settings.install_schema.then_some(0),
             publication: PublicationStep::Create,
-            create_slot: settings.slot.is_some(),
+            create_slot: true,
             notes: Vec::new(),
         }
     }
@@ -83,7 +83,13 @@ pub fn judge(findings: &Findings, settings: &SetupSettings) -> (Plan, Vec<Misfit
         misfits.extend(judge_table(table, state.as_ref(), upgrade_from, database));
     }
     let publication = match &findings.publication {
-        None => PublicationStep::Create,
+        None => {
+            if findings.slot.is_some() {
+                let (publication, slot) = (settings.publication.clone(), settings.slot.clone());
+                misfits.push(Misfit::PublicationMissing(publication, slot));
+            }
+            PublicationStep::Create
+        }
         Some(state) => judge_publication(state, findings, settings, &mut misfits, &mut notes),
     };
     let create_slot = judge_slot(findings, settings, &mut misfits);
@@ -185,16 +191,12 @@ fn judge_publication(
 
 /// Whether the slot is to be made.
 fn judge_slot(findings: &Findings, settings: &SetupSettings, misfits: &mut Vec<Misfit>) -> bool {
-    let Some(name) = &settings.slot else {
-        return false;
-    };
-    let capacity = findings.capacity;
-    let active = findings.slot.as_ref().is_some_and(|slot| slot.active);
-    if capacity.walsenders >= capacity.max_walsenders && !active {
-        misfits.push(Misfit::NoFreeWalsender(capacity.max_walsenders));
-    }
+    let (name, capacity) = (&settings.slot, findings.capacity);
     match &findings.slot {
         None => {
+            if capacity.walsenders >= capacity.max_walsenders {
+                misfits.push(Misfit::NoFreeWalsender(capacity.max_walsenders));
+            }
             if capacity.slots >= capacity.max_slots {
                 misfits.push(Misfit::NoFreeSlot(capacity.max_slots));
             }

@@ -178,9 +178,7 @@ fn write_role(out: &mut String, contents: &Contents<'_>) {
 }
 
 fn write_slot(out: &mut String, contents: &Contents<'_>) {
-    let Some(slot) = &contents.settings.slot else {
-        return;
-    };
+    let slot = &contents.settings.slot;
     if !contents.plan.create_slot {
         let _ = writeln!(out, "\n-- The slot {} exists.", one_line(slot));
         return;
@@ -191,7 +189,7 @@ fn write_slot(out: &mut String, contents: &Contents<'_>) {
          -- in any database, has ended. From here on WAL is kept until walpost has sent it: start\n\
          -- walpost soon, or drop the slot again (SELECT pg_drop_replication_slot({})).\n{};",
         one_line(&literal(slot)),
-        create_slot_sql(slot, contents.settings.failover)
+        create_slot_sql(slot)
     );
 }
 
@@ -201,8 +199,7 @@ mod tests {
 
     fn settings() -> SetupSettings {
         SetupSettings {
-            slot: Some("walpost".to_owned()),
-            failover: false,
+            slot: "walpost".to_owned(),
             publication: "walpost".to_owned(),
             tables: vec![TableName::new("walpost", "outbox")],
             install_schema: true,
@@ -257,7 +254,7 @@ mod tests {
     #[test]
     fn no_name_ends_a_comment() {
         let mut settings = settings();
-        settings.slot = Some("s\nDROP TABLE a; --".to_owned());
+        settings.slot = "s\nDROP TABLE a; --".to_owned();
         settings.publication = "p\nDROP TABLE b; --".to_owned();
         let mut contents = contents(&settings, role("r\nDROP TABLE c; --", None));
         contents.misfits = vec![Misfit::NoInserts(settings.publication.clone(), String::new())];

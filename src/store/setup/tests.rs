@@ -11,8 +11,7 @@ fn outbox() -> TableName {
 
 fn settings() -> SetupSettings {
     SetupSettings {
-        slot: Some("walpost".to_owned()),
-        failover: false,
+        slot: "walpost".to_owned(),
         publication: "walpost".to_owned(),
         tables: vec![outbox()],
         install_schema: true,
@@ -147,6 +146,12 @@ fn a_missing_table_is_added_to_the_publication() {
 }
 
 #[test]
+fn a_slot_older_than_its_publication_is_a_misfit() {
+    let found = misfits(|found| found.publication = None);
+    assert_eq!(found, [Misfit::PublicationMissing(name(), name())]);
+}
+
+#[test]
 fn a_publication_that_would_lose_rows_is_a_misfit() {
     let no_inserts = misfits(|found| {
         publication(found).insert = false;
@@ -189,12 +194,12 @@ fn a_server_without_room_is_a_misfit() {
     });
     assert_eq!(no_slot, [Misfit::NoFreeSlot(10)]);
     let busy = |found: &mut Findings| found.capacity.walsenders = 10;
-    assert_eq!(misfits(busy), [Misfit::NoFreeWalsender(10)]);
-    let ours = misfits(|found| {
+    assert_eq!(misfits(busy), [], "one may become free while the relay waits");
+    let no_walsender = misfits(|found| {
         busy(found);
-        slot(found).active = true;
+        found.slot = None;
     });
-    assert_eq!(ours, [], "one of the walsenders is the slot's own");
+    assert_eq!(no_walsender, [Misfit::NoFreeWalsender(10)]);
 }
 
 #[test]
@@ -209,14 +214,4 @@ fn all_misfits_are_told_at_once_each_on_one_line() {
     assert!(!text.contains('\n') && !text.contains("  "), "{text}");
     assert!(text.contains("ALTER PUBLICATION \"walpost\" SET (publish = 'insert')"), "{text}");
     assert!(text.contains("slot walpost is not one of walpost's (physical)"), "{text}");
-}
-
-#[test]
-fn without_a_slot_of_its_own_none_is_looked_at() {
-    let mut findings = fitting();
-    findings.slot = None;
-    findings.capacity = Capacity { max_slots: 0, slots: 0, max_walsenders: 0, walsenders: 0 };
-    let (plan, misfits) = judge(&findings, &SetupSettings { slot: None, ..settings() });
-    assert!(plan.is_done());
-    assert_eq!(misfits, []);
 }

@@ -1,0 +1,45 @@
+//! `make bench`: `walpost-bench [rabbitmq|drain|latency|start]`, without an argument all of them.
+
+use walpost_bench::{backlog, drain, latency, rabbitmq, start, table};
+use walpost_testkit::RabbitMq;
+
+/// Rows of a backlog.
+const ROWS: u64 = 200_000;
+
+fn main() {
+    let only = std::env::args().nth(1);
+    let parts = ["start", "drain", "rabbitmq", "latency"];
+    if let Some(only) = &only
+        && !parts.contains(&only.as_str())
+    {
+        eprintln!("no such benchmark: {only}; there are {}", parts.join(", "));
+        std::process::exit(2);
+    }
+    let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let server = backlog::server();
+    let mut lines = Vec::new();
+    if wanted("start") {
+        lines.extend(start::run(&server));
+    }
+    if wanted("drain") {
+        lines.extend(drain::run(&server, ROWS));
+    }
+    if wanted("rabbitmq") || wanted("latency") {
+        let broker = RabbitMq::start();
+        if wanted("latency") {
+            lines.extend(latency::run(&server, &broker));
+        }
+        if wanted("rabbitmq") {
+            lines.extend(rabbitmq::run(&server, &broker, ROWS));
+        }
+    }
+    let load = load.split_whitespace().next().unwrap_or("unknown");
+    println!(
+        "\n{cores} cores, load {load} at the start; {} rows of {} bytes a backlog\n\n{}",
+        table::grouped(ROWS as f64),
+        walpost_bench::frames::BODY,
+        table::render(&lines)
+    );
+}

@@ -1,0 +1,193 @@
+//! The naive model: which rows were committed, in which order per destination, and what that means
+//! for what arrives.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use walpost_testkit::Postgres;
+
+use super::shape::insert;
+
+/// A row of the load. Serials are given out while the destination's lock is held to the end of the
+/// transaction: within a destination their order is the commit order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub serial: u64,
+    pub destination: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Committed,
+    RolledBack,
+    /// The connection was lost at the COMMIT.
+    Unknown,
+}
+
+pub struct Transaction {
+    /// Those that are there if it is committed.
+    pub rows: Vec<Row>,
+    pub outcome: Outcome,
+}
+
+pub fn id_of(serial: u64) -> String {
+    format!("00000000-0000-4000-8000-{serial:012x}")
+}
+
+pub fn serial_of(id: &str) -> u64 {
+    let digits = id.strip_prefix("00000000-0000-4000-8000-").expect("an id of the load");
+    u64::from_str_radix(digits, 16).expect("hexadecimal")
+}
+
+/// As jsonb prints it. Every hundredth is long enough to be stored out of line.
+pub fn body_of(serial: u64) -> String {
+    let length = if serial % 100 == 7 { 6000 } else { 20 + serial as usize * 31 % 200 };
+    let mut rng = fastrand::Rng::with_seed(serial);
+    let noise: String = std::iter::repeat_with(|| rng.alphanumeric()).take(length).collect();
+    format!(r#"{{"n": {serial}, "noise": "{noise}"}}"#)
+}
+
+pub fn destination_of(number: usize) -> String {
+    format!("/queue/d{number}")
+}
+
+/// The durable queue behind a destination on RabbitMQ.
+pub fn queue_of(number: usize) -> String {
+    format!("d{number}.v1")
+}
+
+/// What the load has done.
+pub struct Journal {
+    pub transactions: Vec<Transaction>,
+    pub destinations: usize,
+    pub next_serial: u64,
+}
+
+impl Journal {
+    pub fn count(&self, outcome: Outcome) -> usize {
+        self.transactions.iter().filter(|transaction| transaction.outcome == outcome).count()
+    }
+
+    /// Settles unknown outcomes by what is in the table, and holds the table against the rest: with
+    /// that the model stands on PostgreSQL's own word.
+    pub fn settle(&mut self, server: &Postgres, database: &str) {
+        let ids = server.sql(database, "SELECT id FROM walpost.outbox");
+        let mut there: HashSet<u64> = ids.lines().map(serial_of).collect();
+        for transaction in &mut self.transactions {
+            let rows = &transaction.rows;
+            let found = rows.iter().filter(|row| there.remove(&row.serial)).count();
+            assert!(found == 0 || found == rows.len(), "half a transaction is in the table");
+            match transaction.outcome {
+                Outcome::Unknown if found > 0 => transaction.outcome = Outcome::Committed,
+                Outcome::Unknown => transaction.outcome = Outcome::RolledBack,
+                Outcome::Committed => assert_eq!(found, rows.len(), "PostgreSQL lost a commit"),
+                Outcome::RolledBack => assert_eq!(found, 0, "a rollback is in the table"),
+            }
+        }
+        assert!(there.is_empty(), "rows in the table that the load did not leave: {there:?}");
+    }
+
+    fn committed(&self) -> impl Iterator<Item = &Transaction> {
+        self.transactions.iter().filter(|transaction| transaction.outcome == Outcome::Committed)
+    }
+
+    /// The transaction of each committed row, and how many rows it has.
+    pub fn transaction_of(&self) -> HashMap<u64, (usize, usize)> {
+        self.committed()
+            .enumerate()
+            .flat_map(|(number, transaction)| {
+                let rows = &transaction.rows;
+                rows.iter().map(move |row| (row.serial, (number, rows.len())))
+            })
+            .collect()
+    }
+
+    /// How many rows were committed.
+    pub fn rows(&self) -> usize {
+        self.committed().map(|transaction| transaction.rows.len()).sum()
+    }
+
+    /// One more row for each destination, committed last: the statement that does it, and the rows.
+    pub fn last_rows(&mut self) -> (String, Vec<(usize, u64)>) {
+        let serials = self.next_serial..;
+        let rows: Vec<Row> = serials
+            .zip(0..self.destinations)
+            .map(|(serial, destination)| Row { serial, destination })
+            .collect();
+        self.next_serial += rows.len() as u64;
+        let mut statement = String::new();
+        insert(&mut statement, &rows);
+        let last = rows.iter().map(|row| (row.destination, row.serial)).collect();
+        self.transactions.push(Transaction { rows, outcome: Outcome::Committed });
+        (statement, last)
+    }
+
+    /// The serials of each destination in commit order.
+    fn expected(&self) -> BTreeMap<usize, Vec<u64>> {
+        let mut expected = BTreeMap::<usize, Vec<u64>>::new();
+        for row in self.committed().flat_map(|transaction| &transaction.rows) {
+            expected.entry(row.destination).or_default().push(row.serial);
+        }
+        expected.values_mut().for_each(|serials| serials.sort_unstable());
+        expected
+    }
+
+    /// Every committed row arrived, nothing else did, and the first arrivals of each destination are
+    /// in commit order. Gives the serials that came again, once for each time.
+    #[track_caller]
+    pub fn judge(&self, arrivals: &BTreeMap<usize, Vec<u64>>) -> Vec<u64> {
+        let mut repeats = Vec::new();
+        for (destination, expected) in self.expected() {
+            let mut seen = HashSet::new();
+            let arrived = arrivals.get(&destination).map_or(&[][..], Vec::as_slice);
+            let (first, again): (Vec<u64>, Vec<u64>) =
+                arrived.iter().partition(|serial| seen.insert(**serial));
+            repeats.extend(again);
+            if first == expected {
+                continue;
+            }
+            let wanted: HashSet<u64> = expected.iter().copied().collect();
+            let lost: Vec<_> = expected.iter().filter(|serial| !seen.contains(serial)).collect();
+            let invented: Vec<_> = first.iter().filter(|serial| !wanted.contains(serial)).collect();
+            let late: Vec<_> = first.windows(2).filter(|pair| pair[0] > pair[1]).collect();
+            panic!(
+                "destination {destination}: {} rows, {} lost {:?}, {} invented {:?}, {} out of order {:?}",
+                expected.len(),
+                lost.len(),
+                &lost[..lost.len().min(20)],
+                invented.len(),
+                &invented[..invented.len().min(20)],
+                late.len(),
+                &late[..late.len().min(20)],
+            );
+        }
+        repeats
+    }
+}
+
+#[test]
+fn the_judge_sees_loss_invention_and_disorder() {
+    let row = |serial| Row { serial, destination: 0 };
+    let transaction = |rows: &[u64], outcome| Transaction {
+        rows: rows.iter().map(|serial| row(*serial)).collect(),
+        outcome,
+    };
+    let journal = Journal {
+        transactions: vec![
+            transaction(&[3, 4], Outcome::Committed),
+            transaction(&[1], Outcome::Committed),
+            transaction(&[2], Outcome::RolledBack),
+        ],
+        destinations: 1,
+        next_serial: 5,
+    };
+    let judged = |arrivals: &[u64]| {
+        let arrivals = BTreeMap::from([(0, arrivals.to_vec())]);
+        std::panic::catch_unwind(|| journal.judge(&arrivals)).ok()
+    };
+    assert_eq!(judged(&[1, 3, 4]), Some(vec![]));
+    assert_eq!(judged(&[1, 3, 1, 3, 4]), Some(vec![1, 3]));
+    assert_eq!(judged(&[1, 3]), None);
+    assert_eq!(judged(&[1, 2, 3, 4]), None);
+    assert_eq!(judged(&[3, 1, 4]), None);
+    assert_eq!(judged(&[]), None);
+}

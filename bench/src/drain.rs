@@ -60,8 +60,8 @@ fn walpost(backlog: &mut Backlog<'_>) -> (f64, f64) {
     let slot = backlog.copy_slot();
     let builder = backlog.walpost(&slot).set("broker.hosts", &broker.address);
     let started = Instant::now();
-    let walpost = builder.start();
-    broker.await_sends(backlog.rows());
+    let mut walpost = builder.start();
+    broker.await_sends(&mut walpost, backlog.rows());
     let took = started.elapsed();
     let cost = cpu_per_row(&walpost, backlog.rows());
     drop(walpost);

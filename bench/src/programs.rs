@@ -60,11 +60,12 @@ impl ReceiptBroker {
         line(&mut self.answers).parse().expect("receipt-broker counts")
     }
 
-    /// Waits until it has answered `count` SENDs.
-    pub fn await_sends(&mut self, count: u64) {
+    /// Waits until it has answered `count` SENDs of `walpost`.
+    pub fn await_sends(&mut self, walpost: &mut Walpost, count: u64) {
         let started = Instant::now();
         while self.sends() < count {
-            assert!(started.elapsed() < LONG, "{} of {count} messages came", self.sends());
+            let lives = walpost.ended().is_none() && started.elapsed() < LONG;
+            assert!(lives, "{} of {count} messages came: {}", self.sends(), walpost.log());
             std::thread::sleep(Duration::from_millis(2));
         }
     }

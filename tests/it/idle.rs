@@ -100,7 +100,7 @@ const IMPATIENT: &[u8] = b"wal_sender_timeout\0 2000ms\0";
 fn a_broker_that_takes_nothing_never_costs_the_replication_connection() {
     let (database, broker) = (database(), ScriptedBroker::start());
     let port = door::open(database.server().port(), |first| {
-        door::replaced(&first, b"wal_sender_timeout\060000ms\0", IMPATIENT)
+        door::replaced(&first, b"wal_sender_timeout\x0060000ms\0", IMPATIENT)
     });
     let url = format!("postgresql://postgres@127.0.0.1:{port}/{}", database.name());
     let mut walpost = relay(&database, &broker.address())

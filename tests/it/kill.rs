@@ -94,7 +94,8 @@ impl<'a> Stage<'a> {
         until(LONG, "all is confirmed", || sql(&confirmed) == "t");
         let (statement, last) = journal.last_rows();
         sql(&statement);
-        let repeats = journal.judge(&reader.finish(&last, LONG));
+        let judged = journal.judge(&reader.finish(&last, LONG));
+        let repeats = judged.unwrap_or_else(|wrong| panic!("{wrong}"));
         println!(
             "{} transactions committed, {} rolled back, {} rows, {} repeats",
             journal.count(Outcome::Committed),

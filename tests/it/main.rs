@@ -18,6 +18,7 @@ mod init;
 mod kill;
 mod layouts;
 mod load;
+mod login;
 mod memory;
 mod papers;
 mod refusals;

@@ -89,21 +89,21 @@ impl Connection {
     /// # Errors
     /// [`LaneError::Unsendable`]: STOMP 1.0 and 1.1 can't carry every header.
     pub fn send(&mut self, receipt: Receipt, message: &Message) -> Result<(), LaneError> {
-        let body = message.body();
+        let body = message.body_slice();
         let version = self.session.version();
         let head = SendHead {
             destination: message.destination(),
             receipt: Some(ReceiptId::Number(receipt.0)),
             transaction: None,
             // Without it the body ends at its first NUL.
-            content_length: (self.content_length || memchr::memchr(0, &body).is_some())
+            content_length: (self.content_length || memchr::memchr(0, body).is_some())
                 .then_some(body.len()),
         };
         let headers = message.headers().chain(self.kind.headers(message));
         encode::send_head(self.output.buffer(), version, &head, headers).map_err(|error| {
             LaneError::Unsendable { id: message.id().to_owned(), version: version.as_str(), error }
         })?;
-        self.output.push_body(body);
+        self.output.push_body(message);
         self.output.buffer().extend_from_slice(&[encode::END]);
         Ok(())
     }

@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
 use crate::net::Stream;
+use crate::outbox::Message;
 
 /// A lane takes more to send while less than this is waiting to be written.
 const ROOM: usize = 64 * 1024;
@@ -39,11 +40,14 @@ impl Output {
         &mut self.buffer
     }
 
-    pub(super) fn push_body(&mut self, body: Bytes) {
-        if body.len() < BY_REFERENCE {
-            self.buffer.extend_from_slice(&body);
+    /// Queues the body: a small one is copied, a large one shared.
+    pub(super) fn push_body(&mut self, message: &Message) {
+        let small = message.body_slice();
+        if small.len() < BY_REFERENCE {
+            self.buffer.extend_from_slice(small);
             return;
         }
+        let body = message.body();
         let before = self.buffer.split().freeze();
         self.ahead_len += before.len() + body.len();
         self.ahead.extend([before, body]);

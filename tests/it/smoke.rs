@@ -88,6 +88,8 @@ fn rabbitmq_keeps_what_is_persistent_over_a_kill() {
     let vhost = broker.fresh_vhost();
     vhost.declare_queue("q");
     send(vhost.name(), broker.stomp_port(), "/amq/queue/q", &["one", "two"]);
+    // A queue declared just now may be in the node's memory only, whatever the messages are.
+    broker.ctl(&["eval", "ok = mnesia:sync_log()."]);
     broker.kill();
     assert_eq!(broker.folder().processes(), Vec::<i32>::new());
     assert!(TcpStream::connect(("127.0.0.1", broker.stomp_port())).is_err());

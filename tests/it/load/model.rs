@@ -131,39 +131,84 @@ impl Journal {
         expected
     }
 
-    /// Every committed row arrived, nothing else did, and the first arrivals of each destination are
-    /// in commit order. Gives the serials that came again, once for each time.
+    /// Every committed row arrived, and nothing else did. What came again and what came out of order
+    /// is for the caller to judge.
     ///
     /// # Errors
     /// What is wrong.
-    pub fn judge(&self, arrivals: &BTreeMap<usize, Vec<u64>>) -> Result<Vec<u64>, String> {
-        let mut repeats = Vec::new();
+    pub fn judge(&self, arrivals: &BTreeMap<usize, Vec<u64>>) -> Result<Verdict, String> {
+        let mut verdict = Verdict::default();
         for (destination, expected) in self.expected() {
             let mut seen = HashSet::new();
             let arrived = arrivals.get(&destination).map_or(&[][..], Vec::as_slice);
             let (first, again): (Vec<u64>, Vec<u64>) =
                 arrived.iter().partition(|serial| seen.insert(**serial));
-            repeats.extend(again);
-            if first == expected {
-                continue;
-            }
+            verdict.repeats.extend(again);
+            verdict.late.extend(late(&first));
             let wanted: HashSet<u64> = expected.iter().copied().collect();
             let lost: Vec<_> = expected.iter().filter(|serial| !seen.contains(serial)).collect();
             let invented: Vec<_> = first.iter().filter(|serial| !wanted.contains(serial)).collect();
-            let late: Vec<_> = first.windows(2).filter(|pair| pair[0] > pair[1]).collect();
-            return Err(format!(
-                "destination {destination}: {} rows, {} lost {:?}, {} invented {:?}, {} out of order {:?}",
-                expected.len(),
-                lost.len(),
-                &lost[..lost.len().min(20)],
-                invented.len(),
-                &invented[..invented.len().min(20)],
-                late.len(),
-                &late[..late.len().min(20)],
-            ));
+            if !lost.is_empty() || !invented.is_empty() {
+                return Err(format!(
+                    "destination {destination}: {} rows, {} lost {:?}, {} invented {:?}",
+                    expected.len(),
+                    lost.len(),
+                    &lost[..lost.len().min(20)],
+                    invented.len(),
+                    &invented[..invented.len().min(20)],
+                ));
+            }
         }
-        Ok(repeats)
+        Ok(verdict)
     }
+
+    /// The first `sendings`, one after the other, are in commit order within each destination.
+    ///
+    /// # Errors
+    /// What is out of order.
+    pub fn judge_sendings(&self, sendings: impl Iterator<Item = u64>) -> Result<(), String> {
+        let rows = self.committed().flat_map(|transaction| &transaction.rows);
+        let destination_of: HashMap<u64, usize> =
+            rows.map(|row| (row.serial, row.destination)).collect();
+        let mut first = BTreeMap::<usize, Vec<u64>>::new();
+        let mut seen = HashSet::new();
+        for serial in sendings.filter(|serial| seen.insert(*serial)) {
+            let destination = destination_of.get(&serial).ok_or("a row not committed was sent")?;
+            first.entry(*destination).or_default().push(serial);
+        }
+        match first.values().flat_map(|serials| late(serials)).next() {
+            Some(late) => Err(format!("sent for the first time out of order: {late:?}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What came as it should, but not in order or more than once.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Serials that came again, once for each time.
+    pub repeats: Vec<u64>,
+    pub late: Vec<Late>,
+}
+
+/// A row that came for the first time after later ones of its destination.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Late {
+    pub serial: u64,
+    pub overtaken_by: Vec<u64>,
+}
+
+fn late(serials: &[u64]) -> Vec<Late> {
+    let (mut found, mut highest) = (Vec::new(), 0);
+    for (at, serial) in serials.iter().enumerate() {
+        if *serial < highest {
+            let before = serials[..at].iter().copied();
+            let overtaken_by = before.filter(|other| other > serial).collect();
+            found.push(Late { serial: *serial, overtaken_by });
+        }
+        highest = highest.max(*serial);
+    }
+    found
 }
 
 #[test]
@@ -186,10 +231,17 @@ fn the_judge_sees_loss_invention_and_disorder() {
         let arrivals = BTreeMap::from([(0, arrivals.to_vec())]);
         journal.judge(&arrivals).ok()
     };
-    assert_eq!(judged(&[1, 3, 4]), Some(vec![]));
-    assert_eq!(judged(&[1, 3, 1, 3, 4]), Some(vec![1, 3]));
+    let verdict =
+        |repeats: &[u64], late: Vec<Late>| Some(Verdict { repeats: repeats.to_vec(), late });
+    assert_eq!(judged(&[1, 3, 4]), verdict(&[], vec![]));
+    assert_eq!(judged(&[1, 3, 1, 3, 4]), verdict(&[1, 3], vec![]));
+    let overtaken = Late { serial: 1, overtaken_by: vec![3] };
+    assert_eq!(judged(&[3, 1, 4]), verdict(&[], vec![overtaken]));
     assert_eq!(judged(&[1, 3]), None);
     assert_eq!(judged(&[1, 2, 3, 4]), None);
-    assert_eq!(judged(&[3, 1, 4]), None);
     assert_eq!(judged(&[]), None);
+    let sent = |serials: &[u64]| journal.judge_sendings(serials.iter().copied());
+    assert_eq!(sent(&[1, 3, 1, 3, 4]), Ok(()));
+    assert!(sent(&[3, 1, 4]).is_err());
+    assert!(sent(&[1, 2]).is_err());
 }

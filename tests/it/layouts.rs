@@ -9,7 +9,7 @@ use walpost_testkit::walpost::Builder;
 use walpost_testkit::{ScriptedBroker, Walpost, until};
 
 use crate::rig::LONG;
-use crate::scene::{await_all_confirmed, confirmed, database, numbers, position, relay};
+use crate::scene::{await_all_confirmed, database, numbers, position, relay};
 
 fn custom(database: &Database<'_>, broker: &ScriptedBroker, tables: &str) -> Builder {
     relay(database, &broker.address())
@@ -283,15 +283,14 @@ fn a_missing_column_stops_the_relay() {
     await_all_confirmed(&database);
     let sql = r#"BEGIN; ALTER TABLE events RENAME body TO boddy;
                  INSERT INTO events VALUES (2, '{"n": 2}'); COMMIT"#;
-    let before = position(&database);
     database.sql(sql);
     let line = last_word(walpost);
     assert!(line.starts_with("error: table public.events does not fit"), "{line}");
     assert!(line.contains("no column 'body'"), "{line}");
-    let slot = confirmed(&database);
-    assert_eq!(database.sql(&format!("SELECT '{slot}'::pg_lsn <= '{before}'")), "t", "{slot}");
     assert_eq!(numbers(&broker.messages()), [1]);
 
+    // Its transaction was not confirmed: the slot sends it again. (The position alone would not
+    // show that: other databases write WAL between its records.)
     let mut walpost = ready(&renamed);
     await_all_confirmed(&database);
     assert_eq!(numbers(&broker.messages()), [1, 2]);

@@ -210,6 +210,11 @@ impl Connection {
         Ok(self.session.tick(now, out)?)
     }
 
+    /// The broker's silence counts from now on.
+    pub fn excuse(&mut self, now: Duration) {
+        self.session.excuse(now);
+    }
+
     /// When [`tick`](Self::tick) wants to be called next.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {

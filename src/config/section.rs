@@ -336,7 +336,7 @@ impl<'r> Section<'r> {
 
     fn list_of(&mut self, key: &str, node: Node) -> Vec<Node> {
         let node = match (&node.origin, &node.value) {
-            (Origin::Named(_), Value::Text(text)) if !text.trim_start().starts_with(['[', '{']) => {
+            (Origin::Named(_), Value::Text(text)) if !is_json(text) => {
                 let items = text.split(',').map(|item| Value::Text(item.trim().to_owned()));
                 let origin = &node.origin;
                 let items = items.map(|value| Node { value, origin: origin.clone() }).collect();
@@ -373,6 +373,12 @@ impl<'r> Section<'r> {
             }
         }
     }
+}
+
+/// Whether a variable's text is meant as a JSON list or map, and not as `[::1]:61613,…`.
+fn is_json(text: &str) -> bool {
+    let text = text.trim();
+    text.starts_with('{') || (text.starts_with('[') && text.ends_with(']'))
 }
 
 fn join(path: &str, key: &str) -> String {

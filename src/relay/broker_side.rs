@@ -40,6 +40,7 @@ impl Pump {
                 let (key, address) = (error.address.to_string(), error.address.to_string());
                 if let Some(more) = self.throttle.allow(&key, self.clock.now) {
                     warn!(lane, again_in = %rounded(next_in), "no connection to the broker at {error}{more}");
+                    self.tell_connected = true;
                 }
                 self.lane_status(lane, Some(address), false, Some(error.kind.to_string()));
             }
@@ -56,7 +57,9 @@ impl Pump {
         }
         let (host, kind) = (connection.address.to_string(), connection.kind);
         let server = connection.server.clone();
-        info!(lane, %host, %kind, server = server.as_deref(), "connected to the broker");
+        if std::mem::take(&mut self.tell_connected) {
+            info!(lane, %host, %kind, server = server.as_deref(), "connected to the broker");
+        }
         self.telemetry.update(|status, _| {
             status.broker.kind = Some(kind.name().to_owned());
             status.broker.version = server;
@@ -143,8 +146,18 @@ impl Pump {
             let unreceipted = self.engine.in_flight().messages;
             let again_in = rounded(again_in);
             warn!(lane, host, unreceipted, %again_in, "{why}{more}");
+            self.tell_connected = true;
         }
         self.lane_status(lane, host, false, Some(why.to_owned()));
+    }
+
+    /// The process was stopped: how long the brokers were silent is unknown.
+    pub(super) fn excuse_lanes(&mut self) {
+        for lane in &mut self.lanes {
+            if let Some(connection) = lane.connection() {
+                connection.excuse(self.clock.now);
+            }
+        }
     }
 
     /// Time passed: heart-beats, probes, missing receipts.

@@ -1,20 +1,29 @@
-//! The SQL connection that is always open: what the slot costs the server, for the gauges.
+//! The SQL connection that is always open: what the slot costs the server, for the gauges, and
+//! whether the server wants to shut down.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
+use super::pump::Request;
 use crate::lsn::Lsn;
-use crate::store::{ConnectSettings, Store, StoreError};
+use crate::store::{Class, ConnectSettings, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::throttle::Throttle;
 
 /// How often the slot is looked at.
 const EACH: Duration = Duration::from_secs(1);
 
-/// Looks at the slot until it is aborted; comes back when the connection is lost.
-pub(super) async fn run(sql: ConnectSettings, slot: String, telemetry: Arc<Telemetry>) {
+/// Looks at the slot until it is aborted; comes back when the connection is lost. Where the server
+/// takes no new one since it shuts down, the pump is told: the server waits for its session to end.
+pub(super) async fn run(
+    sql: ConnectSettings,
+    slot: String,
+    telemetry: Arc<Telemetry>,
+    tell: mpsc::Sender<Request>,
+) {
     let mut throttle = Throttle::new(Duration::from_secs(60));
     let (mut store, mut polled) = (None, None);
     loop {
@@ -22,6 +31,10 @@ pub(super) async fn run(sql: ConnectSettings, slot: String, telemetry: Arc<Telem
             Ok(connected) => store = Some(connected),
             Err(error) => {
                 polled = None;
+                if error.class() == Class::ShuttingDown {
+                    // A full channel holds the same request already, or one to stop.
+                    let _ = tell.try_send(Request::Release);
+                }
                 if let Some(more) = throttle.allow("sql", crate::telemetry::clock::unix_now()) {
                     warn!("the slot's state can't be read: {error}{more}");
                 }

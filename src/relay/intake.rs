@@ -217,11 +217,14 @@ impl Intake {
         match prefix.first() {
             Some(b'U' | b'D') => metrics.skipped.operation.inc(),
             Some(b'M') => {
-                // Byte 1 holds the flags; bit 0: transactional. Then it has a place among the changes.
-                if prefix.get(1).is_some_and(|flags| flags & 1 == 1) {
-                    let error = |error| Halt::Source(SourceError::Stream { lsn, error });
-                    engine.change(lsn).map_err(error)?;
+                // Byte 1 holds the flags; bit 0: transactional.
+                if prefix.get(1).is_none_or(|flags| flags & 1 == 0) {
+                    metrics.skipped.non_transactional.inc();
+                    return Ok(());
                 }
+                // It has a place among the changes.
+                let error = |error| Halt::Source(SourceError::Stream { lsn, error });
+                engine.change(lsn).map_err(error)?;
                 if self.outbox.is_own_logical(prefix.get(10..).unwrap_or_default()) {
                     return Err(Halt::Stop(Stop::for_good(
                         format!("an emitted message at {lsn} is longer than broker.max_frame_size"),

@@ -26,6 +26,8 @@ const STANDBY_EACH: Duration = Duration::from_millis(250);
 const LOGINS: u32 = 5;
 /// After a server that shuts down or starts.
 const COME_BACK: Duration = Duration::from_secs(5);
+/// How often the allowed silence is doubled at most.
+const MOST_PATIENT: u32 = 6;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
@@ -60,6 +62,8 @@ pub(super) struct Link {
     state: State,
     backoff: ExponentialBackoff,
     refused_logins: u32,
+    /// Sessions in a row that ended in silence and delivered nothing.
+    silences: u32,
     throttle: Throttle,
 }
 
@@ -72,6 +76,7 @@ impl Link {
             state,
             backoff: backoff(),
             refused_logins: 0,
+            silences: 0,
             throttle: Throttle::new(Duration::from_secs(10)),
         }
     }
@@ -89,7 +94,10 @@ impl Link {
                     self.state = State::Opening(Box::pin(open(self.needs.clone())));
                 }
                 State::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
-                    Ok(opened) => {
+                    Ok(mut opened) => {
+                        // Perhaps it was not dead but busy: the next one gets more time, so that
+                        // there is no work which is begun again and again.
+                        opened.session.be_patient(1 << self.silences.min(MOST_PATIENT));
                         self.state = State::Up;
                         self.refused_logins = 0;
                         return Poll::Ready(Ok(opened));
@@ -104,6 +112,7 @@ impl Link {
     /// The session delivered something: the next failure is a first one again.
     pub(super) fn progressed(&mut self) {
         self.backoff = backoff();
+        self.silences = 0;
     }
 
     /// The session ended or could not be opened: comes back after a while.
@@ -113,6 +122,7 @@ impl Link {
     pub(super) fn lost(&mut self, error: &SourceError, now: Duration) -> Result<(), Stop> {
         let remedy = error.remedy();
         self.refused_logins = if remedy == Remedy::Login { self.refused_logins + 1 } else { 0 };
+        self.silences += u32::from(matches!(error, SourceError::Silent(_)));
         let next = self.backoff.next().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
         let wait = match remedy {
             Remedy::Operator(remedy) => {

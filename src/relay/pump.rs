@@ -38,8 +38,17 @@ const FINISH_TRANSACTION: Duration = Duration::from_secs(1);
 /// For the goodbyes at the end, to each peer.
 const GOODBYE: Duration = Duration::from_secs(3);
 
-/// Told to stop: the first time in good order, the second time at once.
-pub(super) struct StopRequest;
+/// Turns come more often than this unless the process is stopped, or starved.
+const STOPPED: Duration = Duration::from_secs(1);
+
+/// What the pump is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// To stop: the first time in good order, the second time at once.
+    Stop,
+    /// That PostgreSQL shuts down, which would wait for everything it has sent to be confirmed.
+    Release,
+}
 
 /// The relay is on its way out.
 pub(super) struct Drain {
@@ -66,9 +75,11 @@ pub(super) struct Pump {
     pub(super) blocked: Vec<bool>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) throttle: Throttle,
+    /// The next connection to the broker is worth a line: the last loss was, or it is the first.
+    pub(super) tell_connected: bool,
     pub(super) draining: Option<Drain>,
     pub(super) shutdown_timeout: Duration,
-    requests: mpsc::Receiver<StopRequest>,
+    requests: mpsc::Receiver<Request>,
     timer: Pin<Box<Sleep>>,
     next_report: Duration,
     pace: Pace,
@@ -82,7 +93,7 @@ impl Pump {
         settings: &Settings,
         sql: ConnectSettings,
         telemetry: Arc<Telemetry>,
-        requests: mpsc::Receiver<StopRequest>,
+        requests: mpsc::Receiver<Request>,
     ) -> Result<Self, SettingsError> {
         let epoch = Instant::now();
         let needs =
@@ -105,6 +116,7 @@ impl Pump {
             blocked: vec![false; lanes],
             telemetry,
             throttle: Throttle::new(Duration::from_secs(10)),
+            tell_connected: true,
             draining: None,
             shutdown_timeout: settings.shutdown_timeout,
             requests,
@@ -132,9 +144,16 @@ impl Pump {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
-        self.poll_requests(cx);
+        self.poll_requests(cx)?;
         for _ in 0..TURNS {
+            let before = self.clock.now;
             self.clock.read();
+            if self.clock.now > before + STOPPED {
+                // What came meanwhile shows only once the runtime has looked at the sockets, or was
+                // read just now by the old time: the peers are not to be blamed for our own silence.
+                self.excuse_lanes();
+                break;
+            }
             let read = self.poll_source(cx)?;
             let moved = self.poll_lanes(cx);
             self.poll_feedback(cx)?;
@@ -165,16 +184,18 @@ impl Pump {
         }
     }
 
-    fn poll_requests(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(Some(StopRequest)) = self.requests.poll_recv(cx) {
-            match &mut self.draining {
-                None => {
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<(), Stop> {
+        while let Poll::Ready(Some(request)) = self.requests.poll_recv(cx) {
+            match (request, &mut self.draining) {
+                (Request::Stop, None) => {
                     info!("stopping: waiting for outstanding receipts");
                     self.drain(None, self.shutdown_timeout);
                 }
-                Some(drain) => drain.deadline = Duration::ZERO,
+                (Request::Stop, Some(drain)) => drain.deadline = Duration::ZERO,
+                (Request::Release, _) => self.release(cx)?,
             }
         }
+        Ok(())
     }
 
     /// Reads no further and goes when every receipt is in, after `wait` at the latest.

@@ -54,6 +54,14 @@ impl Pump {
         self.session = Some(session);
     }
 
+    /// Leaves a server that shuts down, with the last position as its last word.
+    pub(super) fn release(&mut self, cx: &mut Context<'_>) -> Result<(), Stop> {
+        let watermark = self.engine.watermark();
+        let Some(session) = self.session.as_mut() else { return Ok(()) };
+        let said = session.report_now(cx, watermark, self.clock.now, self.clock.wall);
+        self.session_ended(&said.err().unwrap_or(SourceError::ShuttingDown))
+    }
+
     fn session_ended(&mut self, error: &SourceError) -> Result<(), Stop> {
         self.session = None;
         self.engine.session_lost();

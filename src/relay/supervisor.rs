@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use super::clock::rounded;
 use super::first_start::{self, FirstStart, PrepareError};
 use super::housekeeping;
-use super::pump::{Pump, StopRequest};
+use super::pump::{Pump, Request};
 use super::settings::Settings;
 use super::stop::Stop;
 use crate::store::setup::Event;
@@ -37,7 +37,7 @@ pub struct Plan {
 /// [`Stop`]: why it ended, unless it was told to.
 pub async fn run(plan: Plan, telemetry: Arc<Telemetry>) -> Result<(), Stop> {
     let requests = signals().map_err(|error| Stop::Failed(format!("signals: {error}")))?;
-    let (stop_requests, mut pump_requests) = requests;
+    let (tell, stop_requests, mut pump_requests) = requests;
     let prepared = tokio::select! {
         prepared = prepare(&plan, &telemetry) => prepared,
         () = beat(&telemetry) => return Ok(()),
@@ -52,6 +52,7 @@ pub async fn run(plan: Plan, telemetry: Arc<Telemetry>) -> Result<(), Stop> {
         sql.clone(),
         plan.settings.source.slot.clone(),
         Arc::clone(&telemetry),
+        tell,
     ));
     let pump = Pump::new(&plan.settings, sql, telemetry, pump_requests)
         .map_err(|error| Stop::for_good(error, "correct the configuration"))?;
@@ -111,11 +112,12 @@ async fn prepare(plan: &Plan, telemetry: &Telemetry) -> Result<(), Stop> {
     }
 }
 
-type Requests = (tokio::task::JoinHandle<()>, mpsc::Receiver<StopRequest>);
+type Requests = (mpsc::Sender<Request>, tokio::task::JoinHandle<()>, mpsc::Receiver<Request>);
 
 /// SIGTERM and SIGINT become requests to stop.
 fn signals() -> std::io::Result<Requests> {
     let (tell, requests) = mpsc::channel(2);
+    let teller = tell.clone();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let task = tokio::spawn(async move {
@@ -124,10 +126,10 @@ fn signals() -> std::io::Result<Requests> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            if tell.send(StopRequest).await.is_err() {
+            if tell.send(Request::Stop).await.is_err() {
                 return;
             }
         }
     });
-    Ok((task, requests))
+    Ok((teller, task, requests))
 }

@@ -1,12 +1,11 @@
 //! From nothing to a logged-in replication connection to the server that accepts writes.
 
-use std::time::Duration;
-
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 
 use super::command::{Replication, fill};
 use super::error::SourceError;
+use super::feedback::sender_timeout;
 use super::settings::Settings;
 use crate::net::{self, Address, Stream};
 use crate::pgwire::frame::{Frames, Limits};
@@ -16,8 +15,6 @@ use crate::pgwire::login::{Login, LoginSettings, LoginStep};
 const OTHER: usize = 1024 * 1024;
 /// How much of a row too long to be read is kept, to name it.
 const KEPT: usize = 64 * 1024;
-/// The server's own patience with us, at least; the status interval is at most a third of it.
-const SENDER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Connects to the first host that accepts writes.
 ///
@@ -80,7 +77,7 @@ async fn log_in(
 
 /// Pinned, since they change what is read.
 fn parameters(settings: &Settings) -> Vec<(String, String)> {
-    let sender_timeout = SENDER_TIMEOUT.max(settings.status_interval * 3);
+    let sender_timeout = sender_timeout(settings.status_interval);
     let mut parameters: Vec<(String, String)> = [
         ("replication", "database"),
         ("application_name", "walpost"),

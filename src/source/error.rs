@@ -45,6 +45,9 @@ pub enum SourceError {
     /// Two requests for a sign of life stayed unanswered.
     #[error("PostgreSQL has been silent for {0:.0?}: the replication connection is dead")]
     Silent(Duration),
+    /// PostgreSQL wants to shut down, and would wait until everything it has sent is confirmed.
+    #[error("PostgreSQL is shutting down")]
+    ShuttingDown,
     /// PostgreSQL ended the stream in good order.
     #[error("PostgreSQL ended the stream, as it does when it shuts down")]
     Ended,
@@ -109,6 +112,7 @@ impl SourceError {
         match self {
             SourceError::Login(LoginError::Server(error)) => by_sqlstate(error, Remedy::Login),
             SourceError::Login(_) => Remedy::Login,
+            SourceError::ShuttingDown => Remedy::ComeBack,
             SourceError::Server { error, .. } => by_sqlstate(error, Remedy::Retry),
             SourceError::Decode { .. } | SourceError::Stream { .. } | SourceError::Row { .. } => {
                 Remedy::Operator(

@@ -7,8 +7,18 @@ use crate::lsn::Lsn;
 /// A moved watermark is reported after this time at the latest, so that a killed walpost repeats
 /// little; more often would only cost the server work.
 const ADVANCE: Duration = Duration::from_millis(100);
-/// So many requests for a sign of life without one mean a dead link.
+/// So many requests for a sign of life without one may mean a dead link …
 const UNANSWERED: u8 = 2;
+/// … once the server has been silent for so many intervals, and for so long. A server that works its
+/// way through a large transaction of other tables sends nothing and looks for requests only when
+/// half of [`sender_timeout`] has passed: this is more.
+const SILENT_INTERVALS: u32 = 4;
+const LEAST_SILENCE: Duration = Duration::from_secs(10);
+
+/// The server's patience with us.
+pub(super) fn sender_timeout(interval: Duration) -> Duration {
+    Duration::from_secs(15).max(interval * 6)
+}
 
 /// The clock of the standby status updates; pure.
 #[derive(Debug)]
@@ -21,6 +31,8 @@ pub(super) struct Feedback {
     /// Updates with a request for a reply since anything was heard.
     unanswered: u8,
     last_heard: Duration,
+    /// How long the server may be silent.
+    allowed: Duration,
 }
 
 /// An update to be sent.
@@ -33,8 +45,10 @@ pub(super) struct Update {
 }
 
 impl Feedback {
-    pub(super) fn new(interval: Duration, now: Duration) -> Self {
+    /// `patience`: how many times longer than usual the server may be silent.
+    pub(super) fn new(interval: Duration, patience: u32, now: Duration) -> Self {
         Feedback {
+            allowed: LEAST_SILENCE.max(interval * SILENT_INTERVALS) * patience,
             interval,
             reported: Lsn::INVALID,
             last_update: now,
@@ -87,12 +101,13 @@ impl Feedback {
         let periodic = !self.asked && now >= self.last_update + self.interval;
         let mut reply_requested = false;
         if !reading {
-            self.unanswered = 0;
+            self.heard(now);
         } else if periodic {
-            if self.unanswered >= UNANSWERED {
-                return Err(now.saturating_sub(self.last_heard));
+            let silent = now.saturating_sub(self.last_heard);
+            if self.unanswered >= UNANSWERED && silent >= self.allowed {
+                return Err(silent);
             }
-            self.unanswered += 1;
+            self.unanswered = self.unanswered.saturating_add(1);
             reply_requested = true;
         }
         self.asked = false;
@@ -114,7 +129,7 @@ mod tests {
 
     #[test]
     fn an_advance_is_reported_within_a_tenth_of_a_second() {
-        let mut feedback = Feedback::new(INTERVAL, at(0.0));
+        let mut feedback = Feedback::new(INTERVAL, 1, at(0.0));
         assert_eq!(feedback.update(Lsn(5), true, at(0.05)), Ok(None));
         let update = feedback.update(Lsn(5), true, at(0.1)).unwrap().unwrap();
         assert_eq!(update, Update { watermark: Lsn(5), reply_requested: false });
@@ -124,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_request_is_answered_at_once_with_what_is_done() {
-        let mut feedback = Feedback::new(INTERVAL, at(0.0));
+        let mut feedback = Feedback::new(INTERVAL, 1, at(0.0));
         feedback.asked();
         let update = feedback.update(Lsn::INVALID, true, at(0.0)).unwrap().unwrap();
         assert_eq!(update, Update { watermark: Lsn::INVALID, reply_requested: false });
@@ -132,19 +147,51 @@ mod tests {
     }
 
     #[test]
-    fn two_unanswered_requests_are_a_dead_link() {
-        let mut feedback = Feedback::new(INTERVAL, at(0.0));
-        for seconds in [10.0, 20.0] {
+    fn a_long_silence_in_spite_of_requests_is_a_dead_link() {
+        let mut feedback = Feedback::new(INTERVAL, 1, at(0.0));
+        for seconds in [10.0, 20.0, 30.0] {
             assert!(feedback.update(Lsn(1), true, at(seconds)).unwrap().unwrap().reply_requested);
         }
-        assert_eq!(feedback.update(Lsn(1), true, at(30.0)), Err(at(30.0)));
-        feedback.heard(at(30.0));
-        assert!(feedback.update(Lsn(1), true, at(30.0)).is_ok());
+        assert_eq!(feedback.update(Lsn(1), true, at(40.0)), Err(at(40.0)));
+        feedback.heard(at(40.0));
+        assert!(feedback.update(Lsn(1), true, at(40.0)).is_ok());
+    }
+
+    #[test]
+    fn a_server_that_is_busy_for_long_is_not_taken_for_dead() {
+        // It answers within half of its timeout, however short the interval.
+        for interval in [0.1, 1.0, 10.0, 60.0].map(at) {
+            let mut feedback = Feedback::new(interval, 1, at(0.0));
+            let mut now = Duration::ZERO;
+            while now <= sender_timeout(interval) / 2 + Duration::from_secs(1) {
+                now += interval;
+                assert!(feedback.update(Lsn(1), true, now).is_ok(), "{interval:?}: {now:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn patience_is_a_multiple() {
+        let mut feedback = Feedback::new(INTERVAL, 8, at(0.0));
+        for seconds in 1..32 {
+            assert!(feedback.update(Lsn(1), true, at(f64::from(seconds) * 10.0)).is_ok());
+        }
+        assert_eq!(feedback.update(Lsn(1), true, at(320.0)), Err(at(320.0)));
+    }
+
+    #[test]
+    fn silence_counts_from_when_reading_began_again() {
+        let mut feedback = Feedback::new(INTERVAL, 1, at(0.0));
+        assert!(feedback.update(Lsn(1), false, at(100.0)).is_ok());
+        for seconds in [110.0, 120.0, 130.0] {
+            assert!(feedback.update(Lsn(1), true, at(seconds)).is_ok(), "{seconds}");
+        }
+        assert_eq!(feedback.update(Lsn(1), true, at(140.0)), Err(at(40.0)));
     }
 
     #[test]
     fn while_nothing_is_read_silence_means_nothing() {
-        let mut feedback = Feedback::new(INTERVAL, at(0.0));
+        let mut feedback = Feedback::new(INTERVAL, 1, at(0.0));
         for seconds in 1..20 {
             let update = feedback.update(Lsn(1), false, at(f64::from(seconds) * 10.0));
             assert!(!update.unwrap().unwrap().reply_requested);

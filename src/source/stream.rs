@@ -35,6 +35,7 @@ pub struct Session {
     frames: Frames,
     out: BytesMut,
     interval: Duration,
+    patience: u32,
     feedback: Option<Feedback>,
     /// The furthest position the server has told of.
     server_lsn: Lsn,
@@ -61,9 +62,16 @@ impl Session {
             frames: connection.frames,
             out: BytesMut::new(),
             interval,
+            patience: 1,
             feedback: None,
             server_lsn: Lsn::INVALID,
         }
+    }
+
+    /// The server may be silent for so many times longer than usual. To be called before the first
+    /// poll.
+    pub fn be_patient(&mut self, times: u32) {
+        self.patience = times;
     }
 
     /// Reads what the socket has. `Ready`: there is more to look at.
@@ -158,6 +166,22 @@ impl Session {
         self.feedback(now).deadline(watermark)
     }
 
+    /// Reports `watermark` at once, as far as the socket takes it: the last word before the
+    /// connection is dropped.
+    ///
+    /// # Errors
+    /// [`SourceError`]: the connection ended.
+    pub fn report_now(
+        &mut self,
+        cx: &mut Context<'_>,
+        watermark: Lsn,
+        now: Duration,
+        clock: PgTime,
+    ) -> Result<(), SourceError> {
+        self.feedback(now).asked();
+        self.poll_feedback(cx, watermark, false, now, clock)
+    }
+
     /// The last position that was reported as flushed.
     #[must_use]
     pub fn reported(&self) -> Lsn {
@@ -198,7 +222,8 @@ impl Session {
     }
 
     fn feedback(&mut self, now: Duration) -> &mut Feedback {
-        self.feedback.get_or_insert_with(|| Feedback::new(self.interval, now))
+        let (interval, patience) = (self.interval, self.patience);
+        self.feedback.get_or_insert_with(|| Feedback::new(interval, patience, now))
     }
 }
 

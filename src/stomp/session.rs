@@ -290,6 +290,11 @@ impl Session {
         self.clock.wrote(now);
     }
 
+    /// The peer's silence counts from `now` on: we were not there to hear it.
+    pub fn excuse(&mut self, now: Duration) {
+        self.clock.heard(now);
+    }
+
     /// When [`Session::tick`] wants to be called; `None` while nothing is agreed.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {

@@ -9,8 +9,8 @@ use walpost_testkit::walpost::Builder;
 use walpost_testkit::{Postgres, RabbitMq, Signal, Vhost, Walpost, until};
 
 use crate::load::{
-    Journal, Late, Life, Load, Outcome, Plan, Reader, Tap, Verdict, dropped_by_broker,
-    repeats_of_lives, seed,
+    Journal, Life, Load, Outcome, Plan, Reader, Tap, Verdict, dropped_by_broker, repeats_of_lives,
+    seed,
 };
 use crate::rig::{LONG, walpost};
 

@@ -21,6 +21,7 @@ mod load;
 mod login;
 mod memory;
 mod papers;
+mod patience;
 mod refusals;
 mod relay;
 mod rig;

@@ -6,7 +6,7 @@ use super::*;
 fn the_environment_wins_over_the_file() {
     let yaml = "broker:\n  hosts: [a:1]\n  vhost: file\n  heartbeat: {send: 1s, expect: 2s}\n";
     let variables = [
-        ("WALPOST__BROKER__HOSTS", "b:2, [::1]:3"),
+        ("WALPOST__BROKER__HOSTS", "[::1]:3, b:2"),
         ("WALPOST__BROKER__HEARTBEAT__EXPECT", "5s"),
         ("WALPOST__OUTBOX__HEADERS", r#"{"x": "{id}", "n": 3}"#),
         ("WALPOST__OUTBOX__TABLES", r#"["walpost.outbox"]"#),
@@ -16,7 +16,7 @@ fn the_environment_wins_over_the_file() {
     ];
     let config = loaded(yaml, &variables).config;
     let hosts: Vec<String> = config.broker.hosts.iter().map(ToString::to_string).collect();
-    assert_eq!(hosts, ["b:2", "[::1]:3"]);
+    assert_eq!(hosts, ["[::1]:3", "b:2"]);
     assert_eq!(config.broker.vhost, "file");
     assert_eq!(config.broker.heartbeat, Heartbeat { send: SECOND, expect: SECOND * 5 });
     assert_eq!(config.outbox.headers, [("n".into(), "3".into()), ("x".into(), "{id}".into())]);

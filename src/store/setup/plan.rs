@@ -84,7 +84,12 @@ pub fn judge(findings: &Findings, settings: &SetupSettings) -> (Plan, Vec<Misfit
     }
     let publication = match &findings.publication {
         None => {
-            if findings.slot.is_some() {
+            // To drop a slot that is not ours is nobody's remedy.
+            let ours = |slot: &SlotState| {
+                let database = Some(findings.server.database.as_str());
+                slot.plugin.as_deref() == Some("pgoutput") && slot.database.as_deref() == database
+            };
+            if findings.slot.as_ref().is_some_and(ours) {
                 let (publication, slot) = (settings.publication.clone(), settings.slot.clone());
                 misfits.push(Misfit::PublicationMissing(publication, slot));
             }

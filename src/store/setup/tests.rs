@@ -203,6 +203,24 @@ fn a_server_without_room_is_a_misfit() {
 }
 
 #[test]
+fn nobody_is_told_to_drop_a_slot_that_is_not_walposts() {
+    let without_publication = |change: fn(&mut Findings)| {
+        misfits(|found| {
+            found.publication = None;
+            change(found);
+        })
+    };
+    let ours = without_publication(|_| {});
+    assert!(matches!(ours[..], [Misfit::PublicationMissing(..)]), "{ours:?}");
+    let elsewhere = without_publication(|found| slot(found).database = Some("other".to_owned()));
+    assert!(matches!(elsewhere[..], [Misfit::SlotDatabase(..)]), "{elsewhere:?}");
+    let physical = without_publication(|found| {
+        (slot(found).plugin, slot(found).database) = (None, None);
+    });
+    assert!(matches!(physical[..], [Misfit::SlotPlugin(..)]), "{physical:?}");
+}
+
+#[test]
 fn all_misfits_are_told_at_once_each_on_one_line() {
     let found = misfits(|found| {
         found.server.wal_level = "replica".to_owned();

@@ -10,7 +10,7 @@ mod writers;
 
 pub use late::dropped_by_broker;
 pub use lives::{Life, repeats_of_lives};
-pub use model::{Journal, Late, Outcome, Verdict};
+pub use model::{Journal, Outcome, Verdict};
 pub use reader::Reader;
 pub use tap::Tap;
 pub use writers::{Load, Plan};

@@ -27,8 +27,10 @@ lint: ## formatting, clippy, documentation and shell scripts, warnings as errors
 test: install ## the whole suite, on private servers
 	$(CARGO) build --release --bin walpost
 	$(CARGO) test --workspace --no-run
+	$(CARGO) test --workspace --lib --bins
+	$(CARGO) test --workspace --doc
 	WALPOST_BIN_RELEASE="$(TARGET)/release/walpost" scripts/sandboxed.sh \
-		$(CARGO) test --workspace -- --test-threads $(TEST_THREADS)
+		$(CARGO) test --workspace --test it -- --test-threads $(TEST_THREADS)
 
 demo: install ## rows committed in PostgreSQL arrive in RabbitMQ, before your eyes, for a minute
 	@$(CARGO) build --quiet --release --workspace --bin walpost --bin demo

@@ -52,6 +52,11 @@ impl PostgresUrl {
         if !client.get_hostaddrs().is_empty() {
             return Err("has a 'hostaddr'; write the address as the host".to_owned());
         }
+        // An unencoded password ends early: what is left of it stands where the database should.
+        let database = client.get_dbname().unwrap_or_default();
+        if text.contains("://") && database.contains(['@', '/', ':']) {
+            return Err(format!("has a database name with / @ or : in it. {ENCODE}"));
+        }
         if client.get_hosts().is_empty() {
             return Err("names no host; write postgresql://user@host:5432/database".to_owned());
         }

@@ -120,6 +120,7 @@ fn a_url_that_is_none_is_a_problem_without_its_text() {
     let refused = |url: &str| refused("", &[("WALPOST__POSTGRES__URL", url)]).join("\n");
     for (url, words) in [
         ("postgresql://u:hunt@er2@h/d", "no name and no address"),
+        ("postgresql://u:@%/hunter2@h/d", "a database name with / @ or : in it"),
         ("postgresql://u:hunter2@h:x/d", "invalid value for option `port`"),
         ("postgresql://u:hunter2@/d", "names no host"),
         ("postgresql://h/d", "names no user"),

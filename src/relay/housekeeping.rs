@@ -1,5 +1,5 @@
-//! The SQL connection that is always open: what the slot costs the server, for the gauges, and
-//! whether the server wants to shut down.
+//! The SQL connection that is always open: what the slot costs the server, for the gauges, who holds
+//! it, and whether the server wants to shut down.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ const EACH: Duration = Duration::from_secs(1);
 
 /// Looks at the slot until it is aborted; comes back when the connection is lost. Where the server
 /// takes no new one since it shuts down, the pump is told: the server waits for its session to end.
+/// The pump is also told who holds the slot.
 pub(super) async fn run(
     sql: ConnectSettings,
     slot: String,
@@ -28,13 +29,18 @@ pub(super) async fn run(
     let (mut store, mut polled) = (None, None);
     loop {
         match look(&sql, &slot, &telemetry, store.take(), &mut polled).await {
-            Ok(connected) => store = Some(connected),
+            Ok((connected, holder)) => {
+                store = Some(connected);
+                // A full channel: the pump has more urgent things to hear.
+                let _ = tell.try_send(Request::Holder(holder));
+            }
             Err(error) => {
                 polled = None;
-                if error.class() == Class::ShuttingDown {
-                    // A full channel holds the same request already, or one to stop.
-                    let _ = tell.try_send(Request::Release);
-                }
+                // Said again in a second, should the channel be full.
+                let _ = tell.try_send(match error.class() {
+                    Class::ShuttingDown => Request::Release,
+                    _ => Request::Holder(None),
+                });
                 if let Some(more) = throttle.allow("sql", crate::telemetry::clock::unix_now()) {
                     warn!("the slot's state can't be read: {error}{more}");
                 }
@@ -50,24 +56,25 @@ async fn look(
     telemetry: &Telemetry,
     store: Option<Store>,
     polled: &mut Option<Lsn>,
-) -> Result<Store, StoreError> {
+) -> Result<(Store, Option<i32>), StoreError> {
     let store = match store {
         Some(store) => store,
         None => Store::connect(sql).await?,
     };
-    match store.lag(slot).await? {
-        Some(lag) => telemetry.update(|status, _| {
-            // Not the highest: after a failover the new server's WAL may end earlier.
-            status.source.settled_lsn = polled.replace(lag.flush_lsn);
-            status.source.server_lsn = Some(lag.flush_lsn);
-            status.source.retained_bytes = lag.retained_bytes;
-            status.source.safe_bytes = lag.safe_wal_size;
-            status.source.wal_status = lag.wal_status;
-            if !status.source.connected {
-                status.source.confirmed_lsn = lag.confirmed_flush_lsn;
-            }
-        }),
-        None => debug!("the slot is not there"),
-    }
-    Ok(store)
+    let Some(lag) = store.lag(slot).await? else {
+        debug!("the slot is not there");
+        return Ok((store, None));
+    };
+    telemetry.update(|status, _| {
+        // Not the highest: after a failover the new server's WAL may end earlier.
+        status.source.settled_lsn = polled.replace(lag.flush_lsn);
+        status.source.server_lsn = Some(lag.flush_lsn);
+        status.source.retained_bytes = lag.retained_bytes;
+        status.source.safe_bytes = lag.safe_wal_size;
+        status.source.wal_status = lag.wal_status;
+        if !status.source.connected {
+            status.source.confirmed_lsn = lag.confirmed_flush_lsn;
+        }
+    });
+    Ok((store, lag.active_pid))
 }

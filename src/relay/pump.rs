@@ -25,6 +25,7 @@ use crate::broker::lane::Lane;
 use crate::engine::Engine;
 use crate::lsn::Lsn;
 use crate::outbox::{Message, Outbox, SettingsError};
+use crate::pgoutput::PgTime;
 use crate::source::Session;
 use crate::store::ConnectSettings;
 use crate::telemetry::Telemetry;
@@ -37,6 +38,8 @@ const TURNS: usize = 64;
 const FINISH_TRANSACTION: Duration = Duration::from_secs(1);
 /// For the goodbyes at the end, to each peer.
 const GOODBYE: Duration = Duration::from_secs(3);
+/// For both, once told to stop a second time.
+const LAST_WORD: Duration = Duration::from_millis(200);
 
 /// Turns come more often than this unless the process is stopped, or starved.
 const STOPPED: Duration = Duration::from_secs(1);
@@ -48,6 +51,8 @@ pub(super) enum Request {
     Stop,
     /// That PostgreSQL shuts down, which would wait for everything it has sent to be confirmed.
     Release,
+    /// Who was seen to hold the slot; none: nobody, or nobody can tell.
+    Holder(Option<i32>),
 }
 
 /// The relay is on its way out.
@@ -58,6 +63,8 @@ pub(super) struct Drain {
     pub(super) read_until: Duration,
     /// Why, unless it was told to.
     stop: Option<Stop>,
+    /// It was told again: nothing more is waited for.
+    at_once: bool,
 }
 
 /// Source, engine and lanes.
@@ -138,6 +145,7 @@ impl Pump {
                 deadline: self.clock.now,
                 read_until: Duration::ZERO,
                 stop: Some(stop),
+                at_once: false,
             });
         }
         self.finish().await
@@ -191,8 +199,12 @@ impl Pump {
                     info!("stopping: waiting for outstanding receipts");
                     self.drain(None, self.shutdown_timeout);
                 }
-                (Request::Stop, Some(drain)) => drain.deadline = Duration::ZERO,
+                (Request::Stop, Some(drain)) => {
+                    drain.deadline = Duration::ZERO;
+                    drain.at_once = true;
+                }
                 (Request::Release, _) => self.release(cx)?,
+                (Request::Holder(pid), _) => self.slot_seen(pid),
             }
         }
         Ok(())
@@ -206,7 +218,7 @@ impl Pump {
         self.telemetry.update(|status, _| status.phase = Phase::Draining);
         let now = self.clock.now;
         let read_until = if stop.is_none() { now + FINISH_TRANSACTION } else { Duration::ZERO };
-        self.draining = Some(Drain { deadline: now + wait, read_until, stop });
+        self.draining = Some(Drain { deadline: now + wait, read_until, stop, at_once: false });
     }
 
     fn is_finished(&self) -> bool {
@@ -239,24 +251,24 @@ impl Pump {
             warn!(unreceipted, "stopping with messages without a receipt: they will be sent again");
         }
         let watermark = self.engine.watermark();
-        if let Some(session) = self.session.take() {
-            let end = session.finish(watermark, self.clock.wall);
-            match tokio::time::timeout(GOODBYE, end).await {
-                Ok(Ok(())) => info!(confirmed = %watermark, "stopped"),
-                Ok(Err(error)) => warn!("the last position may not be confirmed: {error}"),
-                Err(_) => warn!("the last position may not be confirmed: PostgreSQL is busy"),
-            }
-        } else {
-            info!("stopped without a session");
-        }
+        let wall = self.clock.wall;
+        let session = self.session.take();
         let goodbyes = async {
-            for lane in &mut self.lanes {
-                if let Some(connection) = lane.connection() {
-                    connection.leave().await;
+            confirm_and_leave(session, watermark, wall).await;
+            let lanes = async {
+                for lane in &mut self.lanes {
+                    if let Some(connection) = lane.connection() {
+                        connection.leave().await;
+                    }
                 }
-            }
+            };
+            let _ = tokio::time::timeout(GOODBYE, lanes).await;
         };
-        let _ = tokio::time::timeout(GOODBYE, goodbyes).await;
+        let hurry = self.draining.as_ref().is_some_and(|drain| drain.at_once);
+        tokio::select! {
+            () = goodbyes => {}
+            () = told_to_stop(&mut self.requests, hurry) => warn!("stopped at once: told again"),
+        }
         self.report();
         self.telemetry.update(|status, _| status.phase = Phase::Stopped);
         match self.draining.and_then(|drain| drain.stop) {
@@ -264,4 +276,31 @@ impl Pump {
             None => Ok(()),
         }
     }
+}
+
+/// Reports the last position; PostgreSQL's answer shows that it has taken it.
+async fn confirm_and_leave(session: Option<Box<Session>>, watermark: Lsn, clock: PgTime) {
+    let Some(session) = session else {
+        info!("stopped without a session");
+        return;
+    };
+    match tokio::time::timeout(GOODBYE, session.finish(watermark, clock)).await {
+        Ok(Ok(())) => info!(confirmed = %watermark, "stopped"),
+        Ok(Err(error)) => warn!("the last position may not be confirmed: {error}"),
+        Err(_) => warn!("the last position may not be confirmed: PostgreSQL is busy"),
+    }
+}
+
+/// Waits for the next request to stop, or, where it came already, for as long as a goodbye takes
+/// that is not delayed.
+async fn told_to_stop(requests: &mut mpsc::Receiver<Request>, already: bool) {
+    if already {
+        return tokio::time::sleep(LAST_WORD).await;
+    }
+    while let Some(request) = requests.recv().await {
+        if request == Request::Stop {
+            return;
+        }
+    }
+    std::future::pending().await
 }

@@ -69,6 +69,16 @@ impl Pump {
         self.link.lost(error, self.clock.now)
     }
 
+    /// The slot is held by `holder`, or nobody can tell. While the window is full nothing is read,
+    /// and the end of the connection may stand behind megabytes: then writing is what meets it.
+    pub(super) fn slot_seen(&mut self, holder: Option<i32>) {
+        if let Some(session) = &mut self.session
+            && holder.and_then(|pid| u32::try_from(pid).ok()) != Some(session.process_id)
+        {
+            session.doubt();
+        }
+    }
+
     /// Reads until the socket has no more, the window is full, or one buffer is done: then lanes
     /// get their turn.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Halt> {

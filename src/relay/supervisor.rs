@@ -116,7 +116,7 @@ type Requests = (mpsc::Sender<Request>, tokio::task::JoinHandle<()>, mpsc::Recei
 
 /// SIGTERM and SIGINT become requests to stop.
 fn signals() -> std::io::Result<Requests> {
-    let (tell, requests) = mpsc::channel(2);
+    let (tell, requests) = mpsc::channel(8);
     let teller = tell.clone();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -31,6 +31,8 @@ const PARAMETER_STATUS: u8 = b'S';
 pub struct Session {
     /// Where the server is.
     pub address: Address,
+    /// The server's process, as it said at the login.
+    pub process_id: u32,
     stream: Stream,
     frames: Frames,
     out: BytesMut,
@@ -58,6 +60,7 @@ impl Session {
     pub(super) fn new(connection: Replication, interval: Duration) -> Self {
         Session {
             address: connection.address,
+            process_id: connection.process_id,
             stream: connection.stream,
             frames: connection.frames,
             out: BytesMut::new(),
@@ -180,6 +183,13 @@ impl Session {
     ) -> Result<(), SourceError> {
         self.feedback(now).asked();
         self.poll_feedback(cx, watermark, false, now, clock)
+    }
+
+    /// Sends a status update soon: a connection that has ended answers with that.
+    pub fn doubt(&mut self) {
+        if let Some(feedback) = &mut self.feedback {
+            feedback.asked();
+        }
     }
 
     /// The last position that was reported as flushed.

@@ -62,8 +62,8 @@ pub struct Lag {
     pub safe_wal_size: Option<i64>,
     /// As [`SlotState::wal_status`].
     pub wal_status: Option<String>,
-    /// Whether somebody streams from the slot.
-    pub active: bool,
+    /// The process that streams from the slot.
+    pub active_pid: Option<i32>,
 }
 
 /// The end of WAL. The functions for a primary raise an error on a standby, and the other way round.
@@ -115,7 +115,7 @@ impl Store {
             "SELECT end_of_wal, CASE WHEN pg_is_in_recovery() THEN end_of_wal
                     ELSE pg_current_wal_flush_lsn() END,
                 confirmed_flush_lsn, pg_wal_lsn_diff(end_of_wal, restart_lsn)::bigint,
-                safe_wal_size, wal_status, active
+                safe_wal_size, wal_status, active_pid
             FROM pg_replication_slots, (SELECT {END_OF_WAL}) AS wal (end_of_wal)
             WHERE slot_name = $1::text::name"
         );
@@ -128,7 +128,7 @@ impl Store {
             retained_bytes: row.maybe_count(3)?,
             safe_wal_size: row.get(4)?,
             wal_status: row.get(5)?,
-            active: row.get(6)?,
+            active_pid: row.get(6)?,
         }))
     }
 }

@@ -8,10 +8,7 @@ use walpost_testkit::sandbox::send;
 use walpost_testkit::walpost::Builder;
 use walpost_testkit::{Postgres, RabbitMq, Signal, Vhost, Walpost, until};
 
-use crate::load::{
-    Journal, Life, Load, Outcome, Plan, Reader, Tap, Verdict, dropped_by_broker, repeats_of_lives,
-    seed,
-};
+use crate::load::{Journal, Life, Load, Outcome, Plan, Reader, Tap, repeats_of_lives, seed};
 use crate::rig::{LONG, walpost};
 
 const DESTINATIONS: usize = 6;
@@ -82,19 +79,11 @@ impl<'a> Stage<'a> {
         until(LONG, "walpost sends", || self.tap.sent() >= before + count);
     }
 
-    /// The same as [`Stage::verdict`], where nothing may come out of order either. Gives the model and
-    /// what came more than once.
+    /// Ends the load; when all of it is confirmed, commits a last row for each destination. Then all
+    /// has arrived, nothing else has, and both the first sendings and the first arrivals of each
+    /// destination were in commit order. Gives the model and what came more than once.
     #[track_caller]
     fn judge(&self, load: Load, reader: Reader) -> (Journal, Vec<u64>) {
-        let (journal, verdict) = self.verdict(load, reader);
-        assert!(verdict.late.is_empty(), "out of order: {:?}", verdict.late);
-        (journal, verdict.repeats)
-    }
-
-    /// Ends the load; when all of it is confirmed, commits a last row for each destination. Then all
-    /// has arrived, nothing else has, and the first sendings of each destination were in commit order.
-    #[track_caller]
-    fn verdict(&self, load: Load, reader: Reader) -> (Journal, Verdict) {
         let mut journal = load.finish();
         let sql = |sql: &str| self.server.sql(self.database.name(), sql);
         journal.settle(self.server, self.database.name());
@@ -107,7 +96,7 @@ impl<'a> Stage<'a> {
         let (statement, last) = journal.last_rows();
         sql(&statement);
         let judged = journal.judge(&reader.finish(&last, LONG));
-        let verdict = judged.unwrap_or_else(|wrong| panic!("{wrong}"));
+        let repeats = judged.unwrap_or_else(|wrong| panic!("{wrong}"));
         let mut sends: Vec<_> =
             self.tap.connections().into_iter().flat_map(|one| one.sends).collect();
         sends.sort_by_key(|send| send.at);
@@ -118,9 +107,9 @@ impl<'a> Stage<'a> {
             journal.count(Outcome::Committed),
             journal.count(Outcome::RolledBack),
             journal.rows(),
-            verdict.repeats.len()
+            repeats.len()
         );
-        (journal, verdict)
+        (journal, repeats)
     }
 
     /// No message was sent twice, on whatever connection.
@@ -186,7 +175,10 @@ fn twenty_kills_of_walpost_lose_nothing() {
 
 #[test]
 fn a_killed_broker_loses_nothing() {
-    let broker = RabbitMq::start();
+    // Bodies of all sizes in one store. With its default, 4096, RabbitMQ writes shorter ones with the
+    // queue's index and longer ones elsewhere; killed, it may lose an unconfirmed longer one and keep
+    // shorter ones that came after it, and then the order of arrival is not in anybody's hands.
+    let broker = RabbitMq::start_with("queue_index_embed_msgs_below = 65536\n");
     let mut stage = Stage::new("killed broker", Postgres::shared(), &broker);
     stage.init();
     stage.tap.delay(Duration::from_millis(100));
@@ -200,14 +192,8 @@ fn a_killed_broker_loses_nothing() {
         broker.restart();
     }
     stage.await_sends(1000);
-    let (_, Verdict { repeats, late }) = stage.verdict(load, stage.reader());
+    let (_, repeats) = stage.judge(load, stage.reader());
     let connections = stage.tap.connections();
-    for one in &late {
-        // RabbitMQ itself, killed, may lose a message that it has not confirmed and keep later ones
-        // of the same queue. Nothing else may put messages out of order.
-        assert_eq!(dropped_by_broker(one, &connections), Ok(()), "{one:?}");
-    }
-    println!("{} late: the broker dropped them unreceipted and kept later ones", late.len());
 
     // Again only what had no receipt when its connection was lost, or one that may have been lost
     // with it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use walpost_testkit::{Postgres, ScriptedBroker, Verdict, until};
+use walpost_testkit::{Postgres, ScriptedBroker, Signal, Verdict, until};
 
 use crate::rig::{LONG, walpost};
 use crate::scene::{await_all_confirmed, database, numbers, publish_each, relay};
@@ -141,4 +141,52 @@ fn a_long_message_outside_of_a_transaction_is_skipped() {
     let skipped = r#"walpost_rows_skipped_total{reason="non_transactional"}"#;
     assert_eq!(walpost.metric(skipped), 1.0);
     assert!(walpost.terminate(LONG).success());
+}
+
+/// A broker that answers no SEND, and no goodbye.
+fn mute_broker() -> ScriptedBroker {
+    let mute = |command: &str| matches!(command, "SEND" | "DISCONNECT");
+    ScriptedBroker::builder()
+        .on_frame(move |frame, _| match mute(&frame.command) {
+            true => Verdict::Taken,
+            false => Verdict::Default,
+        })
+        .start()
+}
+
+/// With a full window nothing is read, so that the end of the connection does not show by itself;
+/// the status updates that would meet it are an hour apart.
+#[test]
+fn a_lost_session_is_noticed_although_the_window_is_full() {
+    let (database, broker) = (database(), mute_broker());
+    let walpost = relay(&database, &broker.address())
+        .set("replication.status_interval", "1h")
+        .set("broker.in_flight.messages", 8);
+    let mut walpost = walpost.start();
+    walpost.await_ready(LONG);
+    publish_each(&database, "/queue/q", 1, 2000);
+    broker.wait_for_sends(8, LONG);
+    database.sql(&format!(
+        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{}'",
+        database.name()
+    ));
+    until(LONG, "a new session", || walpost.metric(CONNECTS) >= 2.0);
+    assert_eq!(numbers(&broker.messages()), Vec::from_iter(1..=8), "none again");
+}
+
+#[test]
+fn told_twice_it_waits_for_nobody() {
+    let (database, broker) = (database(), mute_broker());
+    let mut walpost = relay(&database, &broker.address()).set("shutdown_timeout", "1h").start();
+    walpost.await_ready(LONG);
+    publish_each(&database, "/queue/q", 1, 3);
+    broker.wait_for_sends(3, LONG);
+    walpost.signal(Signal::TERM);
+    walpost.wait_for_log("waiting for outstanding receipts", LONG);
+    walpost.signal(Signal::TERM);
+    let told = Instant::now();
+    assert!(walpost.wait(LONG).success(), "{}", walpost.log());
+    // The goodbye that the broker does not answer would take three.
+    assert!(told.elapsed() < Duration::from_secs(2), "{:?}", told.elapsed());
+    assert!(walpost.log().contains("messages without a receipt"), "{}", walpost.log());
 }

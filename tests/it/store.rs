@@ -84,7 +84,7 @@ async fn the_store_sees_the_server_and_the_slots_lag() {
     let after = store.lag(database.name()).await.unwrap().unwrap();
     assert!(after.insert_lsn > before.insert_lsn);
     assert!(after.retained_bytes > before.retained_bytes, "{after:?}");
-    assert!(!after.active);
+    assert_eq!(after.active_pid, None);
     assert_eq!(store.lag("no_such_slot").await.unwrap(), None);
     assert_eq!(store.slot("no_such_slot").await.unwrap(), None);
 }

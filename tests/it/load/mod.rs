@@ -1,6 +1,5 @@
 //! A steady load of transactions of all shapes, and the naive model that judges what arrives.
 
-mod late;
 mod lives;
 mod model;
 mod reader;
@@ -8,9 +7,8 @@ mod shape;
 mod tap;
 mod writers;
 
-pub use late::dropped_by_broker;
 pub use lives::{Life, repeats_of_lives};
-pub use model::{Journal, Outcome, Verdict};
+pub use model::{Journal, Outcome};
 pub use reader::Reader;
 pub use tap::Tap;
 pub use writers::{Load, Plan};

@@ -131,20 +131,19 @@ impl Journal {
         expected
     }
 
-    /// Every committed row arrived, and nothing else did. What came again and what came out of order
-    /// is for the caller to judge.
+    /// Every committed row arrived, and nothing else did; for the first time, each destination's in
+    /// commit order. Gives the serials that came again, once for each time.
     ///
     /// # Errors
     /// What is wrong.
-    pub fn judge(&self, arrivals: &BTreeMap<usize, Vec<u64>>) -> Result<Verdict, String> {
-        let mut verdict = Verdict::default();
+    pub fn judge(&self, arrivals: &BTreeMap<usize, Vec<u64>>) -> Result<Vec<u64>, String> {
+        let mut repeats = Vec::new();
         for (destination, expected) in self.expected() {
             let mut seen = HashSet::new();
             let arrived = arrivals.get(&destination).map_or(&[][..], Vec::as_slice);
             let (first, again): (Vec<u64>, Vec<u64>) =
                 arrived.iter().partition(|serial| seen.insert(**serial));
-            verdict.repeats.extend(again);
-            verdict.late.extend(late(&first));
+            repeats.extend(again);
             let wanted: HashSet<u64> = expected.iter().copied().collect();
             let lost: Vec<_> = expected.iter().filter(|serial| !seen.contains(serial)).collect();
             let invented: Vec<_> = first.iter().filter(|serial| !wanted.contains(serial)).collect();
@@ -158,8 +157,11 @@ impl Journal {
                     &invented[..invented.len().min(20)],
                 ));
             }
+            if let Some(late) = late(&first) {
+                return Err(format!("destination {destination}: out of order: {late}"));
+            }
         }
-        Ok(verdict)
+        Ok(repeats)
     }
 
     /// The first `sendings`, one after the other, are in commit order within each destination.
@@ -176,39 +178,25 @@ impl Journal {
             let destination = destination_of.get(&serial).ok_or("a row not committed was sent")?;
             first.entry(*destination).or_default().push(serial);
         }
-        match first.values().flat_map(|serials| late(serials)).next() {
-            Some(late) => Err(format!("sent for the first time out of order: {late:?}")),
+        match first.values().find_map(|serials| late(serials)) {
+            Some(late) => Err(format!("sent for the first time out of order: {late}")),
             None => Ok(()),
         }
     }
 }
 
-/// What came as it should, but not in order or more than once.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    /// Serials that came again, once for each time.
-    pub repeats: Vec<u64>,
-    pub late: Vec<Late>,
-}
-
-/// A row that came for the first time after later ones of its destination.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Late {
-    pub serial: u64,
-    pub overtaken_by: Vec<u64>,
-}
-
-fn late(serials: &[u64]) -> Vec<Late> {
-    let (mut found, mut highest) = (Vec::new(), 0);
+/// The first serial that came after later ones of its destination.
+fn late(serials: &[u64]) -> Option<String> {
+    let mut highest = 0;
     for (at, serial) in serials.iter().enumerate() {
         if *serial < highest {
-            let before = serials[..at].iter().copied();
-            let overtaken_by = before.filter(|other| other > serial).collect();
-            found.push(Late { serial: *serial, overtaken_by });
+            let overtaken_by: Vec<_> =
+                serials[..at].iter().filter(|other| *other > serial).collect();
+            return Some(format!("row {serial} came after {overtaken_by:?}"));
         }
-        highest = highest.max(*serial);
+        highest = *serial;
     }
-    found
+    None
 }
 
 #[test]
@@ -231,12 +219,9 @@ fn the_judge_sees_loss_invention_and_disorder() {
         let arrivals = BTreeMap::from([(0, arrivals.to_vec())]);
         journal.judge(&arrivals).ok()
     };
-    let verdict =
-        |repeats: &[u64], late: Vec<Late>| Some(Verdict { repeats: repeats.to_vec(), late });
-    assert_eq!(judged(&[1, 3, 4]), verdict(&[], vec![]));
-    assert_eq!(judged(&[1, 3, 1, 3, 4]), verdict(&[1, 3], vec![]));
-    let overtaken = Late { serial: 1, overtaken_by: vec![3] };
-    assert_eq!(judged(&[3, 1, 4]), verdict(&[], vec![overtaken]));
+    assert_eq!(judged(&[1, 3, 4]), Some(vec![]));
+    assert_eq!(judged(&[1, 3, 1, 3, 4]), Some(vec![1, 3]));
+    assert_eq!(judged(&[3, 1, 4]), None);
     assert_eq!(judged(&[1, 3]), None);
     assert_eq!(judged(&[1, 2, 3, 4]), None);
     assert_eq!(judged(&[]), None);

@@ -33,22 +33,6 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// One with these SENDs, receipted or not, lost or not.
-    pub fn for_test(sends: &[(u64, bool)], lost: bool) -> Self {
-        let at = Instant::now();
-        let send = |(serial, receipted): &(u64, bool)| Send {
-            serial: *serial,
-            at,
-            receipted: receipted.then_some(at),
-        };
-        Connection {
-            opened: at,
-            closed: lost.then_some(at),
-            sends: sends.iter().map(send).collect(),
-            by_receipt: HashMap::new(),
-        }
-    }
-
     pub fn unreceipted(&self) -> usize {
         self.sends.iter().filter(|send| send.receipted.is_none()).count()
     }

@@ -9,7 +9,7 @@ use super::clock::rounded;
 use super::pump::Pump;
 use super::stop::Stop;
 use crate::broker::lane::Attempt;
-use crate::broker::{LaneError, LaneEvent};
+use crate::broker::{HostErrorKind, LaneError, LaneEvent};
 use crate::engine::{Action, CloseReason, Halt, LaneDown, Receipt};
 use crate::stomp::ErrorFrame;
 
@@ -43,12 +43,19 @@ impl Pump {
                     self.tell_connected = true;
                 }
                 self.lane_status(lane, Some(address), false, Some(error.kind.to_string()));
+                if !matches!(error.kind, HostErrorKind::Refused(_)) {
+                    self.logins.other();
+                } else if self.logins.refused(self.clock.now) {
+                    let stop = Stop::for_good(format!("the broker at {error}"), "start again then");
+                    self.drain(Some(stop), Duration::ZERO);
+                }
             }
         }
         true
     }
 
     fn lane_connected(&mut self, lane: usize) {
+        self.logins.accepted();
         self.engine.lane_up(lane, self.clock.now);
         self.telemetry.metrics.connects.broker.inc();
         let Some(connection) = self.lanes[lane].connection() else { return };

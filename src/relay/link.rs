@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::clock::rounded;
 use super::first_start::LOGIN_REMEDY;
+use super::logins::Logins;
 use super::stop::Stop;
 use crate::lsn::Lsn;
 use crate::source::{self, Remedy, Session, SourceError, Started};
@@ -22,8 +23,6 @@ use crate::telemetry::throttle::Throttle;
 
 /// How often a standby tries the slot.
 const STANDBY_EACH: Duration = Duration::from_millis(250);
-/// Refused logins in a row until an operator must act: a password may be on its way.
-const LOGINS: u32 = 5;
 /// After a server that shuts down or starts.
 const COME_BACK: Duration = Duration::from_secs(5);
 /// How often the allowed silence is doubled at most.
@@ -61,7 +60,7 @@ pub(super) struct Link {
     needs: Needs,
     state: State,
     backoff: ExponentialBackoff,
-    refused_logins: u32,
+    logins: Logins,
     /// Sessions in a row that ended in silence and delivered nothing.
     silences: u32,
     throttle: Throttle,
@@ -75,7 +74,7 @@ impl Link {
             needs,
             state,
             backoff: backoff(),
-            refused_logins: 0,
+            logins: Logins::new(1),
             silences: 0,
             throttle: Throttle::new(Duration::from_secs(10)),
         }
@@ -99,7 +98,7 @@ impl Link {
                         // there is no work which is begun again and again.
                         opened.session.be_patient(1 << self.silences.min(MOST_PATIENT));
                         self.state = State::Up;
-                        self.refused_logins = 0;
+                        self.logins.accepted();
                         return Poll::Ready(Ok(opened));
                     }
                     Err(error) => self.lost(&error, now)?,
@@ -121,7 +120,10 @@ impl Link {
     /// [`Stop`]: coming back would not help.
     pub(super) fn lost(&mut self, error: &SourceError, now: Duration) -> Result<(), Stop> {
         let remedy = error.remedy();
-        self.refused_logins = if remedy == Remedy::Login { self.refused_logins + 1 } else { 0 };
+        let refused = remedy == Remedy::Login && self.logins.refused(now);
+        if remedy != Remedy::Login {
+            self.logins.other();
+        }
         self.silences += u32::from(matches!(error, SourceError::Silent(_)));
         let next = self.backoff.next().unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
         let wait = match remedy {
@@ -129,7 +131,7 @@ impl Link {
                 self.state = State::Closed;
                 return Err(Stop::for_good(error, remedy));
             }
-            Remedy::Login if self.refused_logins >= LOGINS => {
+            Remedy::Login if refused => {
                 self.state = State::Closed;
                 return Err(Stop::for_good(error, LOGIN_REMEDY));
             }

@@ -13,6 +13,7 @@ pub mod from_config;
 mod housekeeping;
 mod intake;
 mod link;
+mod logins;
 mod pace;
 mod pump;
 mod report;

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::clock::Clock;
 use super::intake::Intake;
 use super::link::{Link, Needs};
+use super::logins::Logins;
 use super::pace::Pace;
 use super::report;
 use super::settings::Settings;
@@ -84,6 +85,8 @@ pub(super) struct Pump {
     pub(super) throttle: Throttle,
     /// The next connection to the broker is worth a line: the last loss was, or it is the first.
     pub(super) tell_connected: bool,
+    /// The broker's.
+    pub(super) logins: Logins,
     pub(super) draining: Option<Drain>,
     pub(super) shutdown_timeout: Duration,
     requests: mpsc::Receiver<Request>,
@@ -124,6 +127,7 @@ impl Pump {
             telemetry,
             throttle: Throttle::new(Duration::from_secs(10)),
             tell_connected: true,
+            logins: Logins::new(settings.broker.hosts.len() * lanes),
             draining: None,
             shutdown_timeout: settings.shutdown_timeout,
             requests,

@@ -11,15 +11,13 @@ use tracing::{info, warn};
 use super::clock::rounded;
 use super::first_start::{self, FirstStart, PrepareError};
 use super::housekeeping;
+use super::logins::LOGINS;
 use super::pump::{Pump, Request};
 use super::settings::Settings;
 use super::stop::Stop;
 use crate::store::setup::Event;
 use crate::telemetry::throttle::Throttle;
 use crate::telemetry::{Telemetry, clock};
-
-/// Refused logins in a row until an operator must act.
-const LOGINS: u32 = 5;
 
 /// What the supervisor is told.
 pub struct Plan {

@@ -203,6 +203,14 @@ fn a_destination_of_no_known_kind() {
 }
 
 #[test]
+fn a_wrong_login() {
+    let rig = Rig::new();
+    let line = last_word(rig.walpost().set("broker.passcode", "n0t-the-passcode").start());
+    assert!(line.contains("login refused") && line.contains("broker.passcode"), "{line}");
+    assert!(!line.contains("n0t"), "{line}");
+}
+
+#[test]
 fn a_full_queue_is_waited_for() {
     let rig = Rig::new();
     let limits = serde_json::json!({"x-max-length": 2, "x-overflow": "reject-publish"});

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Messages a second above which the pump rests.
 const BUSY: f64 = 4_000.0;
 /// The longest rest.
-const REST: Duration = Duration::from_millis(1);
+const REST: Duration = Duration::from_millis(2);
 /// How long messages are counted before the rate is taken for known.
 const SPAN: Duration = Duration::from_millis(10);
 

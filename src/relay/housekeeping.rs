@@ -8,13 +8,15 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::pump::Request;
-use crate::lsn::Lsn;
 use crate::store::{Class, ConnectSettings, Store, StoreError};
-use crate::telemetry::Telemetry;
+use crate::telemetry::status::Settled;
 use crate::telemetry::throttle::Throttle;
+use crate::telemetry::{Telemetry, clock};
 
 /// How often the slot is looked at.
 const EACH: Duration = Duration::from_secs(1);
+/// How long its answer may take, connection and login included.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks at the slot until it is aborted; comes back when the connection is lost. Where the server
 /// takes no new one since it shuts down, the pump is told: the server waits for its session to end.
@@ -28,7 +30,9 @@ pub(super) async fn run(
     let mut throttle = Throttle::new(Duration::from_secs(60));
     let (mut store, mut polled) = (None, None);
     loop {
-        match look(&sql, &slot, &telemetry, store.take(), &mut polled).await {
+        let looked = look(&sql, &slot, &telemetry, store.take(), &mut polled);
+        let looked = tokio::time::timeout(PATIENCE, looked).await;
+        match looked.unwrap_or_else(|_| Err(silent())) {
             Ok((connected, holder)) => {
                 store = Some(connected);
                 // A full channel: the pump has more urgent things to hear.
@@ -41,13 +45,23 @@ pub(super) async fn run(
                     Class::ShuttingDown => Request::Release,
                     _ => Request::Holder(None),
                 });
-                if let Some(more) = throttle.allow("sql", crate::telemetry::clock::unix_now()) {
-                    warn!("the slot's state can't be read: {error}{more}");
+                let what = format!("the slot's state can't be read: {error}");
+                if let Some(more) = throttle.allow("sql", clock::unix_now()) {
+                    warn!("{what}{more}");
                 }
+                telemetry.update(|status, _| {
+                    status.source.settled = None;
+                    status.source.last_error.get_or_insert(what);
+                });
             }
         }
         tokio::time::sleep(EACH).await;
     }
+}
+
+fn silent() -> StoreError {
+    let (what, server) = ("reading the slot's lag", "PostgreSQL".to_owned());
+    StoreError::Timeout { what, server, after: PATIENCE }
 }
 
 async fn look(
@@ -55,24 +69,27 @@ async fn look(
     slot: &str,
     telemetry: &Telemetry,
     store: Option<Store>,
-    polled: &mut Option<Lsn>,
+    polled: &mut Option<Settled>,
 ) -> Result<(Store, Option<i32>), StoreError> {
     let store = match store {
         Some(store) => store,
         None => Store::connect(sql).await?,
     };
+    let at = clock::unix_now();
     let Some(lag) = store.lag(slot).await? else {
         debug!("the slot is not there");
         return Ok((store, None));
     };
     telemetry.update(|status, _| {
         // Not the highest: after a failover the new server's WAL may end earlier.
-        status.source.settled_lsn = polled.replace(lag.flush_lsn);
+        status.source.settled = polled.replace(Settled { lsn: lag.flush_lsn, at });
         status.source.server_lsn = Some(lag.flush_lsn);
         status.source.retained_bytes = lag.retained_bytes;
         status.source.safe_bytes = lag.safe_wal_size;
         status.source.wal_status = lag.wal_status;
-        if !status.source.connected {
+        if status.source.connected {
+            status.source.last_error = None;
+        } else {
             status.source.confirmed_lsn = lag.confirmed_flush_lsn;
         }
     });

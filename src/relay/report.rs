@@ -7,9 +7,12 @@ use tracing::{info, warn};
 use super::pump::Pump;
 use crate::lsn::Lsn;
 use crate::telemetry::clock;
+use crate::telemetry::status::Settled;
 
 /// How often.
 pub(super) const EACH: Duration = Duration::from_millis(200);
+/// An answer of the server's that is older says nothing of now.
+const FRESH: Duration = Duration::from_secs(5);
 
 impl Pump {
     /// Shows where the relay stands.
@@ -43,13 +46,14 @@ impl Pump {
             match (connected, oldest) {
                 (false, _) => lag.disconnected(),
                 (true, Some(oldest)) => lag.oldest(oldest),
-                // All that was read is done; but has the server looked through all that it has?
-                (true, None)
-                    if idle && status.source.settled_lsn.is_some_and(|at| at <= watermark) =>
-                {
-                    lag.caught_up(now);
-                }
-                (true, None) => lag.behind(),
+                // All that was read is done; but has the server looked through all that it has, and
+                // does it still answer?
+                (true, None) => match status.source.settled {
+                    Some(Settled { lsn, at }) if idle && lsn <= watermark && now < at + FRESH => {
+                        lag.caught_up(at);
+                    }
+                    _ => lag.behind(),
+                },
             }
         });
     }

@@ -67,10 +67,10 @@ pub struct Source {
     /// The server's present WAL position, as last heard.
     #[serde(with = "lsn_text")]
     pub server_lsn: Option<Lsn>,
-    /// The end of WAL a moment ago: an idle relay that has reached it is caught up, since what was
-    /// written in this moment can't have been looked through yet.
+    /// The end of WAL a moment ago: an idle relay that has reached it was caught up then, since what
+    /// was written in this moment can't have been looked through yet.
     #[serde(skip)]
-    pub settled_lsn: Option<Lsn>,
+    pub settled: Option<Settled>,
     /// Bytes of WAL between these two, never negative. Of every database of the server: a busy
     /// neighbour counts.
     pub lag_bytes: Option<u64>,
@@ -89,6 +89,15 @@ pub struct Source {
     pub safe_bytes: Option<i64>,
     /// The last error on this side, in one line, until it is connected again.
     pub last_error: Option<String>,
+}
+
+/// Where the WAL ended when the server was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The end of what was on disk.
+    pub lsn: Lsn,
+    /// When it was asked, since the Unix epoch.
+    pub at: Duration,
 }
 
 /// The broker side.
@@ -206,8 +215,9 @@ impl Source {
     fn progress(&self) -> Result<(), String> {
         match self.stalled_seconds {
             Some(seconds) if seconds >= STALL_LIMIT.as_secs_f64() => Err(format!(
-                "nothing was confirmed and no receipt came for {seconds:.0} s; {} bytes behind",
-                self.lag_bytes.unwrap_or(0)
+                "nothing was confirmed and no receipt came for {seconds:.0} s; {} bytes behind{}",
+                self.lag_bytes.unwrap_or(0),
+                why(&self.last_error)
             )),
             _ => Ok(()),
         }

@@ -1,7 +1,7 @@
 //! A PostgreSQL that has gone silent: a dead link is noticed, and what comes after is relayed.
 
 use walpost_testkit::http;
-use walpost_testkit::{Postgres, ScriptedBroker};
+use walpost_testkit::{Postgres, ScriptedBroker, until};
 
 use crate::rig::{LONG, walpost};
 
@@ -20,6 +20,12 @@ fn a_silent_server_is_noticed_and_left() {
     broker.wait_for_sends(1, LONG);
 
     server.freeze();
+    // Before the link counts as dead, nobody knows what is committed there.
+    until(LONG, "the lag grows", || {
+        let metrics = walpost.metrics();
+        metrics["walpost_replication_lag_seconds"] >= 5.0
+            && metrics[r#"walpost_connected{peer="postgresql"}"#] == 1.0
+    });
     walpost.wait_for_log("has been silent", LONG);
     let ready = http::get(walpost.http_port(), "/readyz").unwrap();
     assert_eq!(ready.status, 503, "{}", ready.text());

@@ -64,6 +64,8 @@ pub enum Fault {
     RefusalIsReceipt,
     /// Refusals are not counted.
     RefusalsNeverHalt,
+    /// What a lane is lost with again and again drags all others along.
+    NeverCareful,
     /// No lane is ever probed.
     NoProbe,
     /// A lane goes on sending while a probe is unanswered.

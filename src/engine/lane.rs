@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::types::Receipt;
 use super::window::Order;
 
 /// One STOMP connection, seen from the engine.
@@ -24,6 +25,11 @@ pub(super) struct Lane {
     pub(super) last_refusal: Option<Box<str>>,
     /// How often a refusal came with other words than the one before.
     pub(super) wordings: u64,
+    /// The oldest unreceipted message when the connection was last lost without a word, and how
+    /// often in a row it was this one.
+    pub(super) stuck: Option<(Receipt, u32)>,
+    /// So many messages at the head go one by one.
+    pub(super) careful: usize,
     /// A close was asked for; nothing more is asked of this connection.
     pub(super) closing: bool,
 }
@@ -46,6 +52,8 @@ impl Lane {
             silent_since: now,
             last_refusal: self.last_refusal.take(),
             wordings: self.wordings,
+            stuck: self.stuck,
+            careful: self.careful,
             ..Lane::default()
         };
     }

@@ -28,11 +28,14 @@ impl<M> Engine<M> {
     /// A lane's connection ended or could not be made.
     pub fn lane_down(&mut self, lane: usize, why: LaneDown<'_>, now: Duration) {
         match why {
-            LaneDown::Lost => {}
+            LaneDown::Lost => self.lost_at_head(lane),
             LaneDown::Refused { receipt, words } => self.refused(lane, receipt, words),
             LaneDown::ConnectFailed => self.forgive(lane),
         }
         let Some(state) = self.lanes.get_mut(lane) else { return };
+        if why != LaneDown::Lost {
+            state.stuck = None;
+        }
         state.reset(false, now);
         self.window.rewind(&mut state.order);
         #[cfg(test)]
@@ -45,12 +48,10 @@ impl<M> Engine<M> {
         if self.session.is_none() && !fault!(self, SendWhileStandby) {
             return None;
         }
-        let probing = fault!(self, SendWhileProbing);
-        let state = self.lanes.get_mut(lane)?;
-        if !state.up || state.closing || (state.probe.is_some() && !probing) {
+        if !self.may_send(lane) {
             return None;
         }
-        state.order.unsent()?;
+        let state = self.lanes.get_mut(lane)?;
         if state.answered == state.sent || state.order.first() == state.order.unsent() {
             // The broker owes an answer from now on, not from the last answer on.
             state.silent_since = now;
@@ -66,13 +67,44 @@ impl<M> Engine<M> {
     /// Whether [`next_send`](Self::next_send) would give a message.
     #[must_use]
     pub fn has_unsent(&self, lane: usize) -> bool {
-        self.session.is_some()
-            && self.lanes.get(lane).is_some_and(|state| {
-                state.up
-                    && !state.closing
-                    && state.probe.is_none()
-                    && state.order.unsent().is_some()
-            })
+        self.session.is_some() && self.may_send(lane)
+    }
+
+    fn may_send(&self, lane: usize) -> bool {
+        let Some(state) = self.lanes.get(lane) else { return false };
+        let probing = state.probe.is_some() && !fault!(self, SendWhileProbing);
+        if !state.up || state.closing || probing || state.order.unsent().is_none() {
+            return false;
+        }
+        state.careful == 0 || state.order.first() == state.order.unsent()
+    }
+
+    /// A broker may refuse a message by closing the connection without a word, and with it what was
+    /// on its way to others. The second time that the same message is the oldest without a receipt,
+    /// what is unreceipted is sent one by one, so that what is refused drags nothing along.
+    fn lost_at_head(&mut self, lane: usize) {
+        let Some(state) = self.lanes.get_mut(lane) else { return };
+        let (mut head, mut unreceipted) = (None, 0);
+        self.window.for_each_sent(&state.order, |slot| {
+            head.get_or_insert(slot.receipt);
+            unreceipted += 1;
+        });
+        let Some(head) = head else { return };
+        let times = match state.stuck {
+            Some((stuck, times)) if stuck == head => times.saturating_add(1),
+            _ => 1,
+        };
+        state.stuck = Some((head, times));
+        let faulty = fault!(self, NeverCareful);
+        if times >= 2 && !faulty {
+            state.careful = state.careful.max(unreceipted);
+        }
+    }
+
+    /// The message that a lane was lost with again and again, and how often.
+    #[must_use]
+    pub fn stuck(&self, lane: usize) -> Option<(Receipt, u32)> {
+        self.lanes.get(lane)?.stuck.filter(|(_, times)| *times > 2)
     }
 
     /// Whether the lane's present connection has messages without a receipt.
@@ -108,6 +140,7 @@ impl<M> Engine<M> {
         let lane = self.window.get(key)?.lane;
         let state = self.lanes.get_mut(lane)?;
         let slot = self.window.remove(&mut state.order, key)?;
+        state.careful = state.careful.saturating_sub(1);
         if let Some(record) = self.ledger.get_mut(slot.tx) {
             record.unreceipted -= 1;
             #[cfg(test)]

@@ -141,6 +141,34 @@ fn after_a_lost_lane_all_is_sent_again_in_order() {
 }
 
 #[test]
+fn a_message_that_closes_the_lane_again_and_again_drags_nothing_along() {
+    let mut engine = ready();
+    read(&mut engine, 1, 3);
+    for times in 1..=2 {
+        assert_eq!(send_all(&mut engine).len(), 3, "{times}");
+        engine.lane_down(0, LaneDown::Lost, NOW);
+        engine.lane_up(0, NOW);
+        assert_eq!(engine.stuck(0), None);
+    }
+    // One by one, and only those: the newest waits.
+    read(&mut engine, 2, 1);
+    for times in 3..10 {
+        let sent = send_all(&mut engine);
+        assert_eq!(sent.len(), 1);
+        engine.lane_down(0, LaneDown::Lost, NOW);
+        engine.lane_up(0, NOW);
+        assert_eq!(engine.stuck(0), Some((sent[0].0, times)));
+    }
+    for message in [1000, 1001, 1002] {
+        let sent = send_all(&mut engine);
+        assert_eq!(sent.iter().map(|(_, m)| *m).collect::<Vec<_>>(), [message]);
+        engine.receipt(0, sent[0].0, NOW).unwrap();
+    }
+    read(&mut engine, 3, 2);
+    assert_eq!(send_all(&mut engine).len(), 3, "the suspicion is over");
+}
+
+#[test]
 fn the_window_has_room_for_one_of_any_size() {
     let mut engine = ready();
     assert!(engine.fits(1_000_000));

@@ -143,7 +143,15 @@ impl Pump {
             self.telemetry.metrics.rejections.closed.inc();
         }
         self.engine.lane_down(lane, LaneDown::Lost, self.clock.now);
-        self.lane_gone(lane, &error.to_string());
+        let why = match self.engine.stuck(lane) {
+            Some((receipt, times)) => format!(
+                "{error}; {times} times now while {} waited for its receipt: is its queue full, or is \
+                 it larger than the broker takes?",
+                self.name_of(receipt)
+            ),
+            None => error.to_string(),
+        };
+        self.lane_gone(lane, &why);
     }
 
     fn lane_gone(&mut self, lane: usize, why: &str) {

@@ -222,10 +222,18 @@ fn a_full_queue_is_waited_for() {
             r#"SELECT walpost.publish('/amq/queue/full', '{{"n": {n}}}', version => NULL)"#
         ));
     }
-    // RabbitMQ closes without a word: nobody's refusal, however often.
+    for n in 1..=300 {
+        rig.database.sql(&format!("SELECT walpost.publish('/queue/other', '{n}')"));
+    }
+    // RabbitMQ closes without a word: nobody's refusal, however often; others are not sent each time.
     let closed = "walpost_rejections_total{reason=\"closed\"}";
     walpost_testkit::until(LONG, "five closes", || walpost.metric(closed) >= 5.0);
     assert!(walpost.ended().is_none());
+    walpost.wait_for_log("is its queue full", LONG);
+    let resent = walpost.metric("walpost_messages_resent_total");
+    walpost_testkit::until(LONG, "more closes", || walpost.metric(closed) >= 20.0);
+    let more = walpost.metric("walpost_messages_resent_total") - resent;
+    assert!(more <= 40.0, "{more} sent again in some twenty closes");
     let consumer = Consumer::of_queue(&rig.vhost, "full");
     consumer.wait_until(LONG, "each has come", |state| {
         let numbers = state.messages.iter().filter_map(|message| number(&message.body));

@@ -34,6 +34,11 @@ pub(super) struct LaneFacts {
     /// Refusals since the last connect failure: the broker's words (none: a receipt was missing,
     /// rule 7), and the messages they may concern.
     refusals: Vec<(Option<String>, Vec<usize>)>,
+    /// What was outstanding each time that the connection was lost without a word; begins anew with
+    /// any other end.
+    losses: Vec<Vec<usize>>,
+    /// Messages up to this one go one by one.
+    careful: Option<usize>,
 }
 
 impl LaneFacts {
@@ -76,7 +81,15 @@ impl Judge {
         facts.probe = None;
         let mut suspects: Vec<_> = facts.outstanding.drain(..).map(|o| o.message).collect();
         match why {
-            LaneDown::Lost => {}
+            LaneDown::Lost if suspects.is_empty() => {}
+            LaneDown::Lost => {
+                let oldest = |loss: &Vec<usize>| loss.iter().min().copied();
+                if facts.losses.last().is_some_and(|loss| oldest(loss) == oldest(&suspects)) {
+                    facts.careful = facts.careful.max(suspects.iter().max().copied());
+                }
+                facts.losses.push(suspects);
+                return;
+            }
             LaneDown::ConnectFailed => facts.refusals.clear(),
             LaneDown::Refused { receipt, words } => {
                 if let Some(Receipt(number)) = receipt {
@@ -84,6 +97,9 @@ impl Judge {
                 }
                 facts.refusals.push((Some(words.to_owned()), suspects));
             }
+        }
+        if why != LaneDown::Lost {
+            facts.losses.clear();
         }
     }
 
@@ -96,7 +112,9 @@ impl Judge {
         now: Duration,
     ) -> Verdict {
         let facts = &self.lanes[lane];
-        let may = facts.up && facts.probe.is_none() && self.in_session();
+        let careful = facts.queue.first().is_some_and(|&oldest| Some(oldest) <= facts.careful);
+        let one_by_one = careful && !facts.outstanding.is_empty();
+        let may = facts.up && facts.probe.is_none() && self.in_session() && !one_by_one;
         let due = facts
             .queue
             .iter()

@@ -63,6 +63,7 @@ mutants! {
     ignore_window => IgnoreWindow,
     refusal_is_receipt => RefusalIsReceipt,
     refusals_never_halt => RefusalsNeverHalt,
+    never_careful => NeverCareful,
     no_probe => NoProbe,
     send_while_probing => SendWhileProbing,
     probe_is_receipt => ProbeIsReceipt,

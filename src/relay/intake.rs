@@ -137,6 +137,14 @@ impl Intake {
         })
     }
 
+    /// Where a change stands in the log, for an operator: giving it up takes its commit's LSN.
+    fn place(&self, lsn: Lsn) -> String {
+        match self.begin {
+            Some(begin) => format!("(at LSN {lsn}, committed at LSN {})", begin.commit_lsn),
+            None => format!("(at LSN {lsn})"),
+        }
+    }
+
     fn row(
         &mut self,
         engine: &mut Engine<Message>,
@@ -159,7 +167,7 @@ impl Intake {
                 }
                 Ok(())
             }
-            Row::Unfit(unfit) => Err(Halt::Stop(unfit_stop(&unfit, lsn))),
+            Row::Unfit(unfit) => Err(Halt::Stop(unfit_stop(&unfit, &self.place(lsn)))),
         }
     }
 
@@ -198,7 +206,7 @@ impl Intake {
             return Ok(());
         }
         match self.outbox.truncated(relation, &values).map_err(|error| bad_row(&error, lsn))? {
-            Row::Unfit(unfit) => Err(Halt::Stop(unfit_stop(&unfit, lsn))),
+            Row::Unfit(unfit) => Err(Halt::Stop(unfit_stop(&unfit, &self.place(lsn)))),
             _ => {
                 debug!(%lsn, relation, "a long row of a relation that is no outbox is skipped");
                 metrics.skipped.other_table.inc();
@@ -227,14 +235,18 @@ impl Intake {
                 engine.change(lsn).map_err(error)?;
                 if self.outbox.is_own_logical(prefix.get(10..).unwrap_or_default()) {
                     return Err(Halt::Stop(Stop::for_good(
-                        format!("an emitted message at {lsn} is longer than broker.max_frame_size"),
+                        format!(
+                            "an emitted message is longer than broker.max_frame_size {}",
+                            self.place(lsn)
+                        ),
                         "raise broker.max_frame_size",
                     )));
                 }
                 metrics.skipped.other_prefix.inc();
             }
             tag => {
-                let what = format!("a message '{:?}' of impossible length at {lsn}", tag);
+                let tag = tag.copied().unwrap_or_default().escape_ascii();
+                let what = format!("a message '{tag}' of impossible length at {lsn}");
                 return Err(Halt::Source(SourceError::Unexpected(what)));
             }
         }
@@ -248,9 +260,9 @@ fn bad_row(error: &RowError, lsn: Lsn) -> Halt {
     Halt::Source(SourceError::Row { lsn, error: error.to_string() })
 }
 
-fn unfit_stop(unfit: &Unfit, lsn: Lsn) -> Stop {
+fn unfit_stop(unfit: &Unfit, place: &str) -> Stop {
     Stop::for_good(
-        format_args!("{unfit} (at LSN {lsn})"),
+        format_args!("{unfit} {place}"),
         format_args!(
             "{}nothing past it is confirmed (docs/operations.md, 'A row that cannot be a message')",
             remedy(&unfit.reason)

@@ -46,6 +46,7 @@ pub(super) struct Order {
     unsent: Option<Key>,
     /// The first that is not overtaken.
     ahead: Option<Key>,
+    length: usize,
 }
 
 impl Order {
@@ -55,6 +56,10 @@ impl Order {
 
     pub(super) fn unsent(&self) -> Option<Key> {
         self.unsent
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.length
     }
 }
 
@@ -141,6 +146,7 @@ impl<M> Window<M> {
             None => order.first = Some(key),
         }
         order.last = Some(key);
+        order.length += 1;
         order.unsent = order.unsent.or(Some(key));
         order.ahead = order.ahead.or(Some(key));
         key
@@ -192,6 +198,7 @@ impl<M> Window<M> {
         self.free.push(key);
         self.held.messages -= 1;
         self.held.bytes -= slot.size;
+        order.length -= 1;
         match slot.previous.and_then(|previous| self.get_mut(previous)) {
             Some(previous) => previous.next = slot.next,
             None => order.first = slot.next,
@@ -248,6 +255,7 @@ impl<M> Window<M> {
             last: keys.last().copied(),
             unsent: keys.first().copied(),
             ahead: keys.first().copied(),
+            length: keys.len(),
         };
     }
 }

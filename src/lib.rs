@@ -9,6 +9,7 @@
 
 // Rank 0: words that every other module uses.
 pub mod lsn;
+pub mod pgtime;
 pub mod secret;
 pub mod template;
 

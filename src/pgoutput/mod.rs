@@ -12,7 +12,7 @@ mod tuple;
 #[cfg(test)]
 mod tests;
 
-pub use crate::lsn::PgTime;
+pub use crate::pgtime::PgTime;
 pub use decode::{decode, decode_truncated_insert};
 pub use error::DecodeError;
 pub use messages::*;

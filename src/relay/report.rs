@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use super::pump::Pump;
 use crate::lsn::Lsn;
+use crate::pgoutput::PgTime;
 use crate::telemetry::clock;
 use crate::telemetry::status::Settled;
 
@@ -27,7 +28,7 @@ impl Pump {
         let reported = self.session.as_ref().map_or(Lsn::INVALID, |session| session.reported());
         let idle = self.engine.is_idle() && !self.intake.is_held();
         let watermark = self.engine.watermark();
-        let oldest = self.engine.oldest_commit_time().map(clock::from_postgres);
+        let oldest = self.engine.oldest_commit_time().map(PgTime::since_unix);
         let confirmed = reported.max(self.started_at);
         let (connected, now) = (self.session.is_some(), clock::unix_now());
         self.telemetry.update(|status, lag| {

@@ -29,15 +29,15 @@ macro_rules! fault {
     }};
 }
 
+mod broker_side;
 #[cfg(test)]
 mod fault;
 mod lane;
-mod lanes;
 mod ledger;
 mod ring;
 #[cfg(test)]
 mod sim;
-mod stream;
+mod source_side;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -53,7 +53,7 @@ pub use fault::Fault;
 use lane::Lane;
 use ledger::Ledger;
 use ring::Ring;
-use stream::Open;
+use source_side::Open;
 pub use types::*;
 use window::Window;
 

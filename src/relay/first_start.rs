@@ -133,7 +133,7 @@ pub async fn prepare(
 ///
 /// # Errors
 /// [`PrepareError`].
-pub async fn prepare_once(
+pub async fn prepare_for_run(
     wanted: &FirstStart,
     create: bool,
     on_event: &mut impl FnMut(Event<'_>),

@@ -46,13 +46,9 @@ impl Intake {
     }
 
     /// Tries again what the window had no room for.
-    pub(super) fn retry(
-        &mut self,
-        engine: &mut Engine<Message>,
-        clock: &Clock,
-    ) -> Result<(), Halt> {
+    pub(super) fn retry(&mut self, engine: &mut Engine<Message>) -> Result<(), Halt> {
         match self.pending.take() {
-            Some(message) => self.enter(engine, message, clock),
+            Some(message) => self.enter(engine, message),
             None => Ok(()),
         }
     }
@@ -107,15 +103,15 @@ impl Intake {
                 }
                 let row = self.outbox.row(&insert, &self.context(lsn, clock)?);
                 let row = row.map_err(|error| bad_row(&error, lsn))?;
-                return self.row(engine, metrics, row, lsn, clock);
+                return self.row(engine, metrics, row, lsn);
             }
             pgoutput::Message::Logical(logical) if logical.transactional => {
                 if engine.change(lsn).map_err(impossible)? == Change::Known {
                     metrics.skipped.known.inc();
                     return Ok(());
                 }
-                let row = self.outbox.logical(&logical, &self.context(lsn, clock)?);
-                return self.row(engine, metrics, row, lsn, clock);
+                let row = self.outbox.logical(&logical);
+                return self.row(engine, metrics, row, lsn);
             }
             pgoutput::Message::Logical(_) => metrics.skipped.non_transactional.inc(),
             pgoutput::Message::Update(_)
@@ -151,12 +147,11 @@ impl Intake {
         metrics: &Metrics,
         row: Row,
         lsn: Lsn,
-        clock: &Clock,
     ) -> Result<(), Halt> {
         match row {
             Row::Message(message, dropped) => {
                 metrics.headers_dropped.inc_by(dropped.0 as u64);
-                self.enter(engine, message, clock)
+                self.enter(engine, message)
             }
             Row::Skipped(reason) => {
                 match reason {
@@ -171,19 +166,14 @@ impl Intake {
         }
     }
 
-    fn enter(
-        &mut self,
-        engine: &mut Engine<Message>,
-        message: Message,
-        clock: &Clock,
-    ) -> Result<(), Halt> {
+    fn enter(&mut self, engine: &mut Engine<Message>, message: Message) -> Result<(), Halt> {
         let size = message.size();
         if !engine.fits(size) {
             self.pending = Some(message);
             return Ok(());
         }
         let outgoing = Outgoing { key_hash: message.key_hash(), size, payload: message };
-        engine.accept(outgoing, clock.now).map_err(|error| {
+        engine.accept(outgoing).map_err(|error| {
             let lsn = self.begin.map_or(Lsn::INVALID, |begin| begin.commit_lsn);
             Halt::Source(SourceError::Stream { lsn, error })
         })

@@ -90,7 +90,7 @@ async fn prepare(plan: &Plan, telemetry: &Telemetry) -> Result<(), Stop> {
             _ => info!("{event}"),
         };
         let attempt: Result<(), PrepareError> =
-            first_start::prepare_once(&plan.first_start, plan.create, &mut say).await;
+            first_start::prepare_for_run(&plan.first_start, plan.create, &mut say).await;
         let Err(error) = attempt else { return Ok(()) };
         logins = if error.is_login() { logins + 1 } else { 0 };
         if let Some(remedy) = error.remedy()

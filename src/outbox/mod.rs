@@ -176,7 +176,7 @@ impl Outbox {
     /// lost, foreign and non-transactional ones are skipped.
     #[must_use]
     pub fn logical(&self, message: &Logical<'_>) -> Row {
-        if self.logical_prefix.as_deref() != Some(message.prefix) {
+        if !self.is_own_logical(message.prefix) {
             return Row::Skipped(SkipReason::OtherPrefix);
         }
         if !message.transactional {
@@ -189,13 +189,10 @@ impl Outbox {
         })
     }
 
-    /// Whether a logical message is ours, by the bytes that begin with its NUL-terminated prefix.
+    /// Whether a logical message with this prefix is ours.
     #[must_use]
-    pub fn is_own_logical(&self, bytes: &[u8]) -> bool {
-        let prefix = self.logical_prefix.as_deref().map(str::as_bytes);
-        prefix.is_some_and(|prefix| {
-            bytes.strip_prefix(prefix).is_some_and(|rest| rest.first() == Some(&0))
-        })
+    pub fn is_own_logical(&self, prefix: &str) -> bool {
+        self.logical_prefix.as_deref() == Some(prefix)
     }
 
     /// What a row is that was too long to be read: `values` are its leading ones.

@@ -7,7 +7,7 @@ use super::stop::Stop;
 use crate::engine::{Change, Engine, Outgoing, StreamError, TxId};
 use crate::lsn::Lsn;
 use crate::outbox::{Context, Message, Outbox, Row, RowError, SkipReason, Unfit, UnfitReason};
-use crate::pgoutput::{self, Begin};
+use crate::pgoutput::{self, Begin, Truncated};
 use crate::source::{Incoming, SourceError};
 use crate::telemetry::Metrics;
 
@@ -64,7 +64,9 @@ impl Intake {
         match incoming {
             Incoming::Keepalive(wal_end) => engine.keepalive(wal_end),
             Incoming::Nothing => {}
-            Incoming::TooLong(lsn, prefix) => return self.too_long(engine, metrics, lsn, prefix),
+            Incoming::TooLong(lsn, beginning) => {
+                return self.too_long(engine, metrics, lsn, beginning);
+            }
             Incoming::Message(lsn, message) => {
                 return self.message(engine, metrics, lsn, message, clock);
             }
@@ -184,58 +186,41 @@ impl Intake {
         engine: &mut Engine<Message>,
         metrics: &Metrics,
         lsn: Lsn,
-        prefix: &[u8],
+        beginning: &[u8],
     ) -> Result<(), Halt> {
-        let Some((relation, values)) = pgoutput::decode_truncated_insert(prefix) else {
-            // An update, a delete or somebody's logical message: none of ours, whatever its size.
-            return self.too_long_other(engine, metrics, lsn, prefix);
-        };
         let impossible = |error: StreamError| Halt::Source(SourceError::Stream { lsn, error });
-        if engine.change(lsn).map_err(impossible)? == Change::Known {
-            metrics.skipped.known.inc();
-            return Ok(());
-        }
-        match self.outbox.truncated(relation, &values).map_err(|error| bad_row(&error, lsn))? {
-            Row::Unfit(unfit) => Err(Halt::Stop(unfit_stop(&unfit, &self.place(lsn)))),
-            _ => {
-                debug!(%lsn, relation, "a long row of a relation that is no outbox is skipped");
-                metrics.skipped.other_table.inc();
-                Ok(())
-            }
-        }
-    }
-
-    fn too_long_other(
-        &mut self,
-        engine: &mut Engine<Message>,
-        metrics: &Metrics,
-        lsn: Lsn,
-        prefix: &[u8],
-    ) -> Result<(), Halt> {
-        match prefix.first() {
-            Some(b'U' | b'D') => metrics.skipped.operation.inc(),
-            Some(b'M') => {
-                // Byte 1 holds the flags; bit 0: transactional.
-                if prefix.get(1).is_none_or(|flags| flags & 1 == 0) {
-                    metrics.skipped.non_transactional.inc();
+        match pgoutput::decode_truncated(beginning) {
+            Some(Truncated::Insert { relation, values }) => {
+                if engine.change(lsn).map_err(impossible)? == Change::Known {
+                    metrics.skipped.known.inc();
                     return Ok(());
                 }
+                let row = self.outbox.truncated(relation, &values);
+                if let Row::Unfit(unfit) = row.map_err(|error| bad_row(&error, lsn))? {
+                    return Err(Halt::Stop(unfit_stop(&unfit, &self.place(lsn))));
+                }
+                debug!(%lsn, relation, "a long row of a relation that is no outbox is skipped");
+                metrics.skipped.other_table.inc();
+            }
+            // None of ours, whatever their size.
+            Some(Truncated::Operation) => metrics.skipped.operation.inc(),
+            Some(Truncated::Logical { transactional: false, .. }) => {
+                metrics.skipped.non_transactional.inc();
+            }
+            Some(Truncated::Logical { transactional: true, prefix }) => {
                 // It has a place among the changes.
-                let error = |error| Halt::Source(SourceError::Stream { lsn, error });
-                engine.change(lsn).map_err(error)?;
-                if self.outbox.is_own_logical(prefix.get(10..).unwrap_or_default()) {
+                engine.change(lsn).map_err(impossible)?;
+                if prefix.is_some_and(|prefix| self.outbox.is_own_logical(prefix)) {
+                    let place = self.place(lsn);
                     return Err(Halt::Stop(Stop::for_good(
-                        format!(
-                            "an emitted message is longer than broker.max_frame_size {}",
-                            self.place(lsn)
-                        ),
+                        format!("an emitted message is longer than broker.max_frame_size {place}"),
                         "raise broker.max_frame_size",
                     )));
                 }
                 metrics.skipped.other_prefix.inc();
             }
-            tag => {
-                let tag = tag.copied().unwrap_or_default().escape_ascii();
+            None => {
+                let tag = beginning.first().copied().unwrap_or_default().escape_ascii();
                 let what = format!("a message '{tag}' of impossible length at {lsn}");
                 return Err(Halt::Source(SourceError::Unexpected(what)));
             }

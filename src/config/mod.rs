@@ -34,7 +34,7 @@ pub use broker::{
     Body, Broker, BrokerKind, BrokerTls, Delivery, Heartbeat, InFlight, Reconnect, TlsVersion,
 };
 pub use consumers::{Consumer, Handler};
-pub use outbox::{AfterPublish, Columns, HeaderStyle, Layout, Outbox};
+pub use outbox::{AfterPublish, Layout, Outbox};
 pub use postgres::{Postgres, PostgresTls, TlsMode};
 pub use problem::{ConfigError, Origin, Problem};
 pub use replication::{Failover, OnSlotLost, Replication, Shard};

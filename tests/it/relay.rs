@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use walpost_testkit::{Consumer, ScriptedBroker, until};
+use walpost_testkit::{Consumer, ScriptedBroker, ports, until};
 
-use crate::rig::{LONG, Rig};
+use crate::rig::{LONG, Rig, walpost};
 use crate::scene::{database, relay};
 
 #[test]
@@ -46,5 +46,28 @@ fn no_scrape_shows_more_receipts_than_messages() {
         assert!(receipts <= sent, "{receipts} receipts of {sent}");
         receipts >= 20_000.0
     });
+    assert!(walpost.terminate(LONG).success());
+}
+
+#[test]
+fn a_standby_that_stops_says_that_it_was_one() {
+    let (database, broker) = (database(), ScriptedBroker::start());
+    let settings = relay(&database, &broker.address());
+    let mut first = settings.start();
+    first.await_ready(LONG);
+    let mut second = settings.start();
+    until(LONG, "a standby", || second.status()["phase"] == "standby");
+    assert!(second.terminate(LONG).success());
+    assert!(second.log().contains("stopping: this is a standby"), "{}", second.log());
+    assert!(first.terminate(LONG).success());
+    assert!(!first.log().contains("standby"), "{}", first.log());
+}
+
+#[test]
+fn a_refused_connection_comes_with_what_to_look_at() {
+    let url = format!("postgresql://app@127.0.0.1:{}/shop", ports::free());
+    let mut walpost = walpost().set("postgres.url", url).start();
+    let line = walpost.wait_for_log("Connection refused", LONG);
+    assert!(line.contains("; is PostgreSQL up there, and does postgres.url name"), "{line}");
     assert!(walpost.terminate(LONG).success());
 }

@@ -32,7 +32,8 @@ test: install ## the whole suite, on private servers
 	WALPOST_BIN_RELEASE="$(TARGET)/release/walpost" scripts/sandboxed.sh \
 		$(CARGO) test --workspace --test it -- --test-threads $(TEST_THREADS)
 
-demo: install ## rows committed in PostgreSQL arrive in RabbitMQ, before your eyes, for a minute
+demo: install ## rows committed in PostgreSQL arrive in RabbitMQ, before your eyes, for half a minute
+	@echo 'building (some minutes the first time)'
 	@$(CARGO) build --quiet --release --workspace --bin walpost --bin demo
 	@scripts/sandboxed.sh $(TARGET)/release/demo
 

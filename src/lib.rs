@@ -3,12 +3,13 @@
 //! The way of a row, in the order in which a reader may follow it:
 //! `source` → `pgoutput` → `outbox` → `engine` → `broker`, and back from the broker's receipt to
 //! the position confirmed to PostgreSQL. `docs/design.md` draws the picture and gives each
-//! module its rank; `tests/architecture.rs` holds the code to it.
+//! module its rank; `tests/it/architecture.rs` holds the code to it.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 // Rank 0: words that every other module uses.
 pub mod lsn;
+pub mod pgtime;
 pub mod secret;
 pub mod template;
 

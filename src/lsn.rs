@@ -1,5 +1,4 @@
-//! Positions in PostgreSQL's write-ahead log, and its clock on the wire: the two numbers that
-//! every message of the replication protocol carries.
+//! Positions in PostgreSQL's write-ahead log.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,10 +32,6 @@ impl fmt::Display for Lsn {
         write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
     }
 }
-
-/// Microseconds since 2000-01-01 00:00:00 UTC, PostgreSQL's clock on the wire.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PgTime(pub i64);
 
 /// A text that is no LSN: not two hexadecimal halves of at most eight digits around a slash.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
 
 use bytes::BytesMut;
 use tokio::time::Instant;
@@ -137,12 +136,4 @@ async fn log_in(
             Err(error) => return Err(HostErrorKind::NoStomp(error.to_string())),
         }
     }
-}
-
-/// Lets a future be polled by hand and never once it is done.
-pub(super) fn poll_once<F: Future + Unpin>(
-    future: &mut F,
-    cx: &mut std::task::Context<'_>,
-) -> Poll<F::Output> {
-    std::pin::Pin::new(future).poll(cx)
 }

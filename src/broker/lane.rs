@@ -90,7 +90,7 @@ impl Lane {
                     ready!(sleep.as_mut().poll(cx));
                     self.try_next_host();
                 }
-                State::Connecting(attempt) => match ready!(connect::poll_once(attempt, cx)) {
+                State::Connecting(attempt) => match ready!(Pin::new(attempt).poll(cx)) {
                     Ok(connection) => {
                         self.progress = false;
                         self.state = State::Up(Box::new(connection), Instant::now());

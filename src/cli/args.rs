@@ -131,7 +131,10 @@ pub struct Run {
 /// Flags of `init`.
 #[derive(Clone, Debug, Args)]
 pub struct Init {
-    /// Print the SQL, with the grants that walpost needs, and change nothing
+    /// Print the SQL and change nothing
+    ///
+    /// Prints the SQL that would be run, and before it the role and the grants that walpost needs
+    /// to run as somebody who may do no more. init itself makes no role.
     #[arg(long)]
     pub dry_run: bool,
     /// Take over the relay row of another cluster

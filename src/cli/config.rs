@@ -9,7 +9,6 @@ pub(super) fn run(command: ConfigCommand, loaded: &Loaded, file: Option<&str>) -
     match command {
         ConfigCommand::Show => print(&loaded.show()),
         ConfigCommand::Check => {
-            let notes: String = loaded.notes.iter().map(|note| format!("note: {note}\n")).collect();
             let what = match file {
                 Some(file) => format!("{file} and the environment"),
                 None => format!(
@@ -17,7 +16,7 @@ pub(super) fn run(command: ConfigCommand, loaded: &Loaded, file: Option<&str>) -
                     crate::config::DEFAULT_FILE
                 ),
             };
-            print(&format!("{notes}ok: {what}\n"))
+            print(&format!("ok: {what}\n"))
         }
     }
 }

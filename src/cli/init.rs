@@ -42,7 +42,7 @@ pub(super) async fn run(flags: args::Init, loaded: Loaded) -> Exit {
         Err(error) => {
             match error.remedy() {
                 Some(remedy) => complain(format_args!("{error}; {remedy}")),
-                None => complain(&error),
+                None => complain(format_args!("{error}{}", error.hint())),
             }
             Exit::Failed
         }

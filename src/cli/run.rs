@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tracing::{error, info};
+use tracing::error;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::args;
@@ -22,9 +22,6 @@ pub(super) async fn run(flags: args::Run, loaded: Loaded) -> Exit {
     if let Err(error) = start_log(&loaded.config) {
         complain(error);
         return Exit::Failed;
-    }
-    for note in &loaded.notes {
-        info!("{note}");
     }
     match relay(&loaded.config).await {
         Ok(()) => Exit::Done,

@@ -131,23 +131,10 @@ pub(super) fn refuse(config: &Config, reader: &mut Reader) {
     }
 }
 
-/// What the defaults of the layout ask for and this version does not do. It is said, not refused.
-pub(super) fn notes(config: &Config) -> Vec<String> {
-    let outbox = &config.outbox;
-    let mut notes = Vec::new();
-    if outbox.backfill {
-        notes.push("outbox.backfill: not in this version; rows committed before the slot was made are not published".to_owned());
-    }
-    if outbox.after_publish != AfterPublish::Keep {
-        notes.push(format!(
-            "outbox.after_publish: {} is not in this version; published rows stay as they are",
-            outbox.after_publish.as_str()
-        ));
-    }
-    if outbox.retention.is_some() {
-        notes.push(
-            "outbox.retention: not in this version; published rows are not deleted".to_owned(),
-        );
-    }
-    notes
+/// Settings of which this version does a part.
+const PARTLY: [&str; 3] = ["postgres.tls.mode", "outbox.layout", "broker.kind"];
+
+/// Whether this version does nothing with the setting, whatever its value.
+pub(super) fn is_later(path: &str) -> bool {
+    LATER.iter().any(|later| later.path == path) && !PARTLY.contains(&path)
 }

@@ -34,7 +34,7 @@ pub use broker::{
     Body, Broker, BrokerKind, BrokerTls, Delivery, Heartbeat, InFlight, Reconnect, TlsVersion,
 };
 pub use consumers::{Consumer, Handler};
-pub use outbox::{AfterPublish, Columns, HeaderStyle, Layout, Outbox};
+pub use outbox::{AfterPublish, Layout, Outbox};
 pub use postgres::{Postgres, PostgresTls, TlsMode};
 pub use problem::{ConfigError, Origin, Problem};
 pub use replication::{Failover, OnSlotLost, Replication, Shard};
@@ -155,19 +155,15 @@ impl Default for Config {
 pub struct Loaded {
     /// The values.
     pub config: Config,
-    /// What the layout's defaults would do and this version does not do yet; a line each, for
-    /// `run` to log and for `config check` to print.
-    pub notes: Vec<String>,
     lines: Vec<Line>,
 }
 
 impl Loaded {
     /// The effective configuration as YAML: secrets hidden, and after each value, as a comment,
-    /// where it came from.
+    /// where it came from and whether only a later version does something with it.
     #[must_use]
     pub fn show(&self) -> String {
-        let notes: String = self.notes.iter().map(|note| format!("# note: {note}\n")).collect();
-        notes + &show::yaml(&self.lines)
+        show::yaml(&self.lines)
     }
 }
 
@@ -194,8 +190,7 @@ pub fn load(sources: Sources) -> Result<Loaded, ConfigError> {
     let config = reader.read(root, Config::read);
     later::refuse(&config, &mut reader);
     let lines = reader.finish(&near_misses)?;
-    let notes = later::notes(&config);
-    Ok(Loaded { config, notes, lines })
+    Ok(Loaded { config, lines })
 }
 
 /// The file that is read where no other is named and it exists.

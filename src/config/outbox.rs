@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::problem::quote;
 use super::section::Section;
-use super::values::{self, TableRef, choice};
+use super::values::{self, Choice, TableRef, choice};
 use super::{DAY, SECOND};
+use crate::outbox::{Columns, HeaderStyle};
 use crate::template::{Field, Template};
 
 /// Which rows are messages, and what becomes of them.
@@ -38,27 +39,6 @@ pub struct Outbox {
     pub retention: Option<Duration>,
 }
 
-/// The columns of a table of the layout `custom`, by what they hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Columns {
-    /// The message id; needed.
-    pub id: Option<String>,
-    /// The destination; needed where the template uses it.
-    pub destination: Option<String>,
-    /// The version.
-    pub version: Option<String>,
-    /// The ordering key.
-    pub key: Option<String>,
-    /// Headers, a JSON object.
-    pub headers: Option<String>,
-    /// The body.
-    pub body: Option<String>,
-    /// The content type.
-    pub content_type: Option<String>,
-    /// When the row was made.
-    pub created_at: Option<String>,
-}
-
 choice! {
     /// How the outbox tables look.
     Layout {
@@ -73,15 +53,15 @@ choice! {
     }
 }
 
-choice! {
-    /// The header names that say id, destination, type and time.
-    HeaderStyle {
-        /// `msg-id`, `msg-destination`, `msg-type`, `msg-sent-time`.
-        Msg = "msg",
-        /// The same with the prefix `dop-`, and `dop-correlation-id`.
-        Dop = "dop",
-        /// None of them.
-        None = "none",
+impl Choice for HeaderStyle {
+    const ALL: &'static [Self] = &[HeaderStyle::Msg, HeaderStyle::Dop, HeaderStyle::None];
+
+    fn spelling(self) -> &'static str {
+        match self {
+            HeaderStyle::Msg => "msg",
+            HeaderStyle::Dop => "dop",
+            HeaderStyle::None => "none",
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::later;
 use super::problem::Origin;
 
 /// One line of the effective configuration.
@@ -27,6 +28,9 @@ pub(super) fn yaml(lines: &[Line]) -> String {
         let text = text_of(line);
         // Writing into a String cannot fail.
         let _ = match line.value {
+            Some(_) if later::is_later(&line.path) => {
+                writeln!(out, "{text:<column$}# {}; not in this version", line.origin)
+            }
             Some(_) => writeln!(out, "{text:<column$}# {}", line.origin),
             None => writeln!(out, "{text}"),
         };

@@ -124,6 +124,9 @@ pub(super) fn host_port(text: &str) -> Result<HostPort, String> {
     if !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte)) {
         return Err("has a host that is no name and no address; write host:port".to_owned());
     }
+    if port.is_none() && !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("is no host:port; write 127.0.0.1:{host}"));
+    }
     let port = port.ok_or("has no port; write host:port, as in 127.0.0.1:61613")?;
     let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
     match port.parse::<u16>() {

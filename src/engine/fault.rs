@@ -104,7 +104,7 @@ impl<M> Engine<M> {
         }
         if fault!(self, DropUnsentAtSessionLoss) {
             for lane in 0..self.lanes.len() {
-                self.settle_where(lane, |slot| slot.sent_no == 0);
+                self.settle_where(lane, |held| held.sent_no == 0);
             }
         }
     }
@@ -156,12 +156,12 @@ impl<M> Engine<M> {
 
     pub(super) fn faulty_lane_down(&mut self, lane: usize) {
         if fault!(self, DropResendsAfterLaneLoss) {
-            self.settle_where(lane, |slot| slot.first_sent.is_some());
+            self.settle_where(lane, |held| held.sent_before);
         }
     }
 
     pub(super) fn settle_sent_before(&mut self, lane: usize, no: u64) {
-        self.settle_where(lane, |slot| slot.sent_no > 0 && slot.sent_no < no);
+        self.settle_where(lane, |held| held.sent_no > 0 && held.sent_no < no);
     }
 
     pub(super) fn settle_refused(&mut self, lane: usize, named: Option<Receipt>) {
@@ -172,7 +172,7 @@ impl<M> Engine<M> {
         }
     }
 
-    fn settle_where(&mut self, lane: usize, which: impl Fn(&window::Slot<M>) -> bool) {
+    fn settle_where(&mut self, lane: usize, which: impl Fn(&window::Held<M>) -> bool) {
         for key in self.window.keys(&self.lanes[lane].order) {
             if self.window.get(key).is_some_and(&which) {
                 self.settle(key);

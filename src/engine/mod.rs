@@ -10,9 +10,12 @@
 //! only when its transaction and all before it have no message in the `window`; and a message
 //! leaves the window only by its own receipt, on the connection that it was last sent on.
 //!
+//! "(rule 1)" and so on are those of `docs/design.md`, "Rules of the engine".
+//!
 //! Times are `now: Duration` since an epoch of the caller's; they never go back.
 
-/// Is the engine built with this deliberate fault? Never, outside of tests.
+/// Is the engine built with this deliberate fault? Never, outside of tests: to read the engine,
+/// take every `fault!(…)` for false.
 macro_rules! fault {
     ($engine:expr, $fault:ident) => {{
         #[cfg(test)]
@@ -26,15 +29,15 @@ macro_rules! fault {
     }};
 }
 
+mod broker_side;
 #[cfg(test)]
 mod fault;
 mod lane;
-mod lanes;
 mod ledger;
 mod ring;
 #[cfg(test)]
 mod sim;
-mod stream;
+mod source_side;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -50,7 +53,7 @@ pub use fault::Fault;
 use lane::Lane;
 use ledger::Ledger;
 use ring::Ring;
-use stream::Open;
+use source_side::Open;
 pub use types::*;
 use window::Window;
 
@@ -147,6 +150,12 @@ impl<M> Engine<M> {
     #[must_use]
     pub fn in_flight(&self) -> InFlight {
         self.window.held()
+    }
+
+    /// Messages of one lane without a receipt, sent or not.
+    #[must_use]
+    pub fn in_flight_on(&self, lane: usize) -> usize {
+        self.lanes.get(lane).map_or(0, |state| state.order.len())
     }
 
     /// Whether every message has its receipt.

@@ -39,7 +39,7 @@ fn read(engine: &mut Engine<u64>, n: u64, rows: u64) {
     engine.begin(tx(n)).unwrap();
     for row in 0..rows {
         if engine.change(Lsn(n * 100 + row)).unwrap() == Change::New {
-            engine.accept(message(n * 1000 + row), NOW).unwrap();
+            engine.accept(message(n * 1000 + row)).unwrap();
         }
     }
     engine.commit(tx(n).commit_lsn, Lsn(n * 100 + 60)).unwrap();
@@ -93,7 +93,7 @@ fn what_is_done_in_flight_or_partly_sent_is_recognised() {
     read(&mut engine, 2, 1);
     engine.begin(tx(3)).unwrap();
     assert_eq!(engine.change(Lsn(300)), Ok(Change::New));
-    engine.accept(message(3000), NOW).unwrap();
+    engine.accept(message(3000)).unwrap();
     let sent = send_all(&mut engine);
     assert_eq!(sent.len(), 2);
 
@@ -227,10 +227,10 @@ fn malformed_streams_are_errors() {
     let mut engine = ready();
     assert!(engine.commit(Lsn(1), Lsn(2)).is_err());
     assert!(engine.change(Lsn(1)).is_err());
-    assert!(engine.accept(message(1), NOW).is_err());
+    assert!(engine.accept(message(1)).is_err());
     engine.begin(tx(1)).unwrap();
     assert!(engine.begin(tx(2)).is_err());
-    assert!(engine.accept(message(1), NOW).is_err());
+    assert!(engine.accept(message(1)).is_err());
     assert!(engine.commit(Lsn(1), Lsn(2)).is_err());
     engine.session_lost();
     assert_eq!(engine.begin(tx(1)), Err(StreamError::NoSession));
@@ -242,7 +242,7 @@ fn changes_out_of_order_are_repeated_rather_than_missed() {
     engine.begin(tx(1)).unwrap();
     for lsn in [120, 110] {
         assert_eq!(engine.change(Lsn(lsn)), Ok(Change::New));
-        engine.accept(message(lsn), NOW).unwrap();
+        engine.accept(message(lsn)).unwrap();
     }
     engine.session_started(Lsn(0));
     engine.begin(tx(1)).unwrap();

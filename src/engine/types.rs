@@ -140,12 +140,8 @@ pub struct Halt {
 pub struct Receipted {
     /// When its transaction was committed.
     pub commit_time: PgTime,
-    /// When it was sent for the first time.
-    pub first_sent: Duration,
     /// When it was sent for the last time.
     pub last_sent: Duration,
-    /// The bytes that are free again.
-    pub size: usize,
 }
 
 /// What the window holds.

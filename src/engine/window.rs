@@ -16,7 +16,7 @@ pub(super) const MAX_MESSAGES: usize = 1 << INDEX_BITS;
 pub(super) type Key = u32;
 
 /// A message in the window.
-pub(super) struct Slot<M> {
+pub(super) struct Held<M> {
     pub(super) receipt: Receipt,
     pub(super) lane: usize,
     /// The record of its transaction.
@@ -26,7 +26,7 @@ pub(super) struct Slot<M> {
     pub(super) payload: M,
     /// The running number of its SEND on the lane's present connection; 0: not sent on it.
     pub(super) sent_no: u64,
-    pub(super) first_sent: Option<Duration>,
+    pub(super) sent_before: bool,
     pub(super) last_sent: Duration,
     /// Since when something sent after it on the present connection is answered.
     pub(super) overtaken_since: Option<Duration>,
@@ -46,6 +46,7 @@ pub(super) struct Order {
     unsent: Option<Key>,
     /// The first that is not overtaken.
     ahead: Option<Key>,
+    length: usize,
 }
 
 impl Order {
@@ -56,13 +57,17 @@ impl Order {
     pub(super) fn unsent(&self) -> Option<Key> {
         self.unsent
     }
+
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
 }
 
 /// Messages in a slab: a place is used again, its receipt number is not.
 pub(super) struct Window<M> {
     max: InFlight,
     held: InFlight,
-    slots: Vec<Option<Slot<M>>>,
+    places: Vec<Option<Held<M>>>,
     /// How often each place was used.
     uses: Vec<u64>,
     free: Vec<Key>,
@@ -73,7 +78,7 @@ impl<M> Window<M> {
         Window {
             max: InFlight { messages: messages.clamp(1, MAX_MESSAGES), bytes },
             held: InFlight::default(),
-            slots: Vec::new(),
+            places: Vec::new(),
             uses: Vec::new(),
             free: Vec::new(),
         }
@@ -90,12 +95,12 @@ impl<M> Window<M> {
                 && self.held.bytes.saturating_add(size) <= self.max.bytes)
     }
 
-    pub(super) fn get(&self, key: Key) -> Option<&Slot<M>> {
-        self.slots.get(key as usize)?.as_ref()
+    pub(super) fn get(&self, key: Key) -> Option<&Held<M>> {
+        self.places.get(key as usize)?.as_ref()
     }
 
-    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Slot<M>> {
-        self.slots.get_mut(key as usize)?.as_mut()
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Held<M>> {
+        self.places.get_mut(key as usize)?.as_mut()
     }
 
     /// The message that a receipt number belongs to, if it is still here.
@@ -113,15 +118,15 @@ impl<M> Window<M> {
         outgoing: Outgoing<M>,
     ) -> Key {
         let key = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
+            self.places.push(None);
             self.uses.push(0);
-            self.slots.len() as Key - 1
+            self.places.len() as Key - 1
         });
         let place = key as usize;
         self.uses[place] += 1;
         self.held.messages += 1;
         self.held.bytes += outgoing.size;
-        self.slots[place] = Some(Slot {
+        self.places[place] = Some(Held {
             receipt: Receipt(self.uses[place] << INDEX_BITS | u64::from(key)),
             lane,
             tx,
@@ -129,7 +134,7 @@ impl<M> Window<M> {
             size: outgoing.size,
             payload: outgoing.payload,
             sent_no: 0,
-            first_sent: None,
+            sent_before: false,
             last_sent: Duration::ZERO,
             overtaken_since: None,
             refused: (0, 0),
@@ -141,6 +146,7 @@ impl<M> Window<M> {
             None => order.first = Some(key),
         }
         order.last = Some(key);
+        order.length += 1;
         order.unsent = order.unsent.or(Some(key));
         order.ahead = order.ahead.or(Some(key));
         key
@@ -154,23 +160,23 @@ impl<M> Window<M> {
         now: Duration,
     ) -> Option<(Key, bool)> {
         let key = order.unsent?;
-        let slot = self.get_mut(key)?;
-        let again = slot.first_sent.is_some();
-        slot.sent_no = sent_no;
-        slot.first_sent = slot.first_sent.or(Some(now));
-        slot.last_sent = now;
-        order.unsent = slot.next;
+        let held = self.get_mut(key)?;
+        let again = held.sent_before;
+        held.sent_no = sent_no;
+        held.sent_before = true;
+        held.last_sent = now;
+        order.unsent = held.next;
         Some((key, again))
     }
 
     /// Something was answered: what was sent before it is overtaken since now, or since earlier.
     pub(super) fn overtake(&mut self, order: &mut Order, answered: u64, now: Duration) {
-        while let Some(slot) = order.ahead.and_then(|key| self.get_mut(key)) {
-            if slot.sent_no == 0 || slot.sent_no >= answered {
+        while let Some(held) = order.ahead.and_then(|key| self.get_mut(key)) {
+            if held.sent_no == 0 || held.sent_no >= answered {
                 break;
             }
-            slot.overtaken_since = Some(now);
-            order.ahead = slot.next;
+            held.overtaken_since = Some(now);
+            order.ahead = held.next;
         }
     }
 
@@ -178,52 +184,53 @@ impl<M> Window<M> {
     pub(super) fn rewind(&mut self, order: &mut Order) {
         let mut at = order.first;
         while at != order.unsent {
-            let Some(slot) = at.and_then(|key| self.get_mut(key)) else { break };
-            slot.sent_no = 0;
-            slot.overtaken_since = None;
-            at = slot.next;
+            let Some(held) = at.and_then(|key| self.get_mut(key)) else { break };
+            held.sent_no = 0;
+            held.overtaken_since = None;
+            at = held.next;
         }
         order.unsent = order.first;
         order.ahead = order.first;
     }
 
-    pub(super) fn remove(&mut self, order: &mut Order, key: Key) -> Option<Slot<M>> {
-        let slot = self.slots.get_mut(key as usize)?.take()?;
+    pub(super) fn remove(&mut self, order: &mut Order, key: Key) -> Option<Held<M>> {
+        let held = self.places.get_mut(key as usize)?.take()?;
         self.free.push(key);
         self.held.messages -= 1;
-        self.held.bytes -= slot.size;
-        match slot.previous.and_then(|previous| self.get_mut(previous)) {
-            Some(previous) => previous.next = slot.next,
-            None => order.first = slot.next,
+        self.held.bytes -= held.size;
+        order.length -= 1;
+        match held.previous.and_then(|previous| self.get_mut(previous)) {
+            Some(previous) => previous.next = held.next,
+            None => order.first = held.next,
         }
-        match slot.next.and_then(|next| self.get_mut(next)) {
-            Some(next) => next.previous = slot.previous,
-            None => order.last = slot.previous,
+        match held.next.and_then(|next| self.get_mut(next)) {
+            Some(next) => next.previous = held.previous,
+            None => order.last = held.previous,
         }
         if order.unsent == Some(key) {
-            order.unsent = slot.next;
+            order.unsent = held.next;
         }
         if order.ahead == Some(key) {
-            order.ahead = slot.next;
+            order.ahead = held.next;
         }
-        Some(slot)
+        Some(held)
     }
 
     /// Calls `each` for what is sent on the lane's present connection, oldest first.
-    pub(super) fn for_each_sent(&mut self, order: &Order, mut each: impl FnMut(&mut Slot<M>)) {
+    pub(super) fn for_each_sent(&mut self, order: &Order, mut each: impl FnMut(&mut Held<M>)) {
         let mut at = order.first;
-        while let Some(slot) = at.and_then(|key| self.get_mut(key)) {
-            if slot.sent_no > 0 {
-                each(slot);
+        while let Some(held) = at.and_then(|key| self.get_mut(key)) {
+            if held.sent_no > 0 {
+                each(held);
             }
-            at = slot.next;
+            at = held.next;
         }
     }
 
     /// The commit time of the oldest transaction that has a message here. Walks the window: for
     /// the status, not for each row.
     pub(super) fn oldest_commit_time(&self) -> Option<PgTime> {
-        self.slots.iter().flatten().map(|slot| slot.commit_time).min()
+        self.places.iter().flatten().map(|held| held.commit_time).min()
     }
 }
 
@@ -237,17 +244,18 @@ impl<M> Window<M> {
     /// Puts what was never sent before what was: one of the simulator's deliberate faults.
     pub(super) fn never_sent_first(&mut self, order: &mut Order) {
         let mut keys = self.keys(order);
-        keys.sort_by_key(|key| self.get(*key).is_some_and(|slot| slot.first_sent.is_some()));
+        keys.sort_by_key(|key| self.get(*key).is_some_and(|held| held.sent_before));
         for (at, key) in keys.iter().enumerate() {
-            let slot = self.get_mut(*key).expect("just listed");
-            slot.previous = at.checked_sub(1).map(|before| keys[before]);
-            slot.next = keys.get(at + 1).copied();
+            let held = self.get_mut(*key).expect("just listed");
+            held.previous = at.checked_sub(1).map(|before| keys[before]);
+            held.next = keys.get(at + 1).copied();
         }
         *order = Order {
             first: keys.first().copied(),
             last: keys.last().copied(),
             unsent: keys.first().copied(),
             ahead: keys.first().copied(),
+            length: keys.len(),
         };
     }
 }

@@ -153,7 +153,7 @@ fn content_type(settings: &Settings) -> ContentType {
     }
 }
 
-/// The predecessor's headers: those of its version 0.7.0, or those since 2.x, where the id also
+/// The headers of django-outbox-pattern: those of its version 0.7.0, or those since 2.x, where the id also
 /// serves as correlation id.
 fn style(style: HeaderStyle) -> Vec<(String, Source)> {
     let prefix = match style {

@@ -202,7 +202,7 @@ fn by_layout(layout: &str, columns: &[(&str, Role)]) -> Vec<WantedColumn> {
     columns.iter().map(wanted).collect()
 }
 
-/// The predecessor's table. `headers` came with its version 3; the default templates use no
+/// The table of django-outbox-pattern. `headers` came with its version 3; the default templates use no
 /// version, and it has no ordering key.
 fn django() -> Vec<WantedColumn> {
     let mut columns = by_layout(

@@ -56,15 +56,6 @@ pub struct Context {
     pub now: PgTime,
 }
 
-/// Whether a relation is an outbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Relevance {
-    /// Its rows become messages.
-    Outbox,
-    /// Its rows are skipped.
-    Other,
-}
-
 /// What a row is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Row {
@@ -144,7 +135,7 @@ impl Outbox {
     ///
     /// # Errors
     /// [`LayoutError`] where an outbox table lacks columns: an operator must act.
-    pub fn relation(&mut self, relation: &Relation<'_>) -> Result<Relevance, LayoutError> {
+    pub fn relation(&mut self, relation: &Relation<'_>) -> Result<(), LayoutError> {
         self.relations.remove(&relation.oid);
         let is_outbox = self
             .tables
@@ -152,7 +143,7 @@ impl Outbox {
             .any(|table| table.schema == relation.namespace && table.name == relation.name);
         let layout = if is_outbox { Some(self.wanted.find(relation)?) } else { None };
         self.relations.insert(relation.oid, layout);
-        Ok(if is_outbox { Relevance::Outbox } else { Relevance::Other })
+        Ok(())
     }
 
     /// Makes a message of an inserted row.
@@ -184,8 +175,8 @@ impl Outbox {
     /// What a logical message is. This version publishes none: one of ours is unfit rather than
     /// lost, foreign and non-transactional ones are skipped.
     #[must_use]
-    pub fn logical(&self, message: &Logical<'_>, _context: &Context) -> Row {
-        if self.logical_prefix.as_deref() != Some(message.prefix) {
+    pub fn logical(&self, message: &Logical<'_>) -> Row {
+        if !self.is_own_logical(message.prefix) {
             return Row::Skipped(SkipReason::OtherPrefix);
         }
         if !message.transactional {
@@ -198,13 +189,10 @@ impl Outbox {
         })
     }
 
-    /// Whether a logical message is ours, by the bytes that begin with its NUL-terminated prefix.
+    /// Whether a logical message with this prefix is ours.
     #[must_use]
-    pub fn is_own_logical(&self, bytes: &[u8]) -> bool {
-        let prefix = self.logical_prefix.as_deref().map(str::as_bytes);
-        prefix.is_some_and(|prefix| {
-            bytes.strip_prefix(prefix).is_some_and(|rest| rest.first() == Some(&0))
-        })
+    pub fn is_own_logical(&self, prefix: &str) -> bool {
+        self.logical_prefix.as_deref() == Some(prefix)
     }
 
     /// What a row is that was too long to be read: `values` are its leading ones.

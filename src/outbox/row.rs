@@ -79,7 +79,7 @@ fn place<'a>(fields: &mut Fields<'a>, roles: u16, value: Value<'a>) {
     }
 }
 
-/// Layout `django`: what the predecessor would publish. Any other value, null too, is not for us.
+/// Layout `django`: what django-outbox-pattern would publish. Any other value, null too, is not for us.
 /// A value that did not come is for us: better unfit than skipped unseen.
 pub(super) fn is_scheduled(fields: &Fields<'_>) -> bool {
     match fields[Role::Status.index()] {

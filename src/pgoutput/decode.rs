@@ -6,7 +6,6 @@ use super::messages::{
     Type, Update,
 };
 use super::reader::Reader;
-use super::tuple::Value;
 
 /// Decodes the content of one XLogData: exactly one message, borrowed from `bytes`.
 ///
@@ -29,17 +28,6 @@ pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
         b'T' => whole(bytes, "Truncate", truncate),
         other => Err(DecodeError::UnknownTag(other)),
     }
-}
-
-/// What can be known of an Insert of which only the beginning was kept: the oid of its relation
-/// and the values that are complete, in order. `None` where not even that much is there, or where
-/// it is no Insert.
-#[must_use]
-pub fn decode_truncated_insert(prefix: &[u8]) -> Option<(u32, Vec<Value<'_>>)> {
-    let reader = &mut Reader::after_tag("Insert", prefix);
-    let relation = (prefix.first() == Some(&b'I')).then(|| reader.u32("relation"))?.ok()?;
-    reader.one_of("kind of tuple", b"N").ok()?;
-    Some((relation, reader.leading_values()?))
 }
 
 fn whole<'a>(

@@ -1,7 +1,8 @@
 //! The messages of pgoutput protocol version 1, borrowed from the bytes they came in.
 
 use super::tuple::Tuple;
-use crate::lsn::{Lsn, PgTime};
+use crate::lsn::Lsn;
+use crate::pgtime::PgTime;
 
 /// One message of the stream.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,13 +7,15 @@ mod decode;
 mod error;
 mod messages;
 mod reader;
+mod truncated;
 mod tuple;
 
 #[cfg(test)]
 mod tests;
 
-pub use crate::lsn::PgTime;
-pub use decode::{decode, decode_truncated_insert};
+pub use crate::pgtime::PgTime;
+pub use decode::decode;
 pub use error::DecodeError;
 pub use messages::*;
+pub use truncated::{Truncated, decode_truncated};
 pub use tuple::{Tuple, Value, Values};

@@ -2,7 +2,8 @@
 
 use super::error::DecodeError;
 use super::tuple::{BadValue, Tuple, Value, split_value};
-use crate::lsn::{Lsn, PgTime};
+use crate::lsn::Lsn;
+use crate::pgtime::PgTime;
 
 /// The bytes of one message and how far they have been read.
 pub(super) struct Reader<'a> {

@@ -110,7 +110,7 @@ proptest! {
     #[test]
     fn any_bytes_are_a_message_or_an_error(tag in "[BCORYIUDTM]|[^a]", rest in vec(any::<u8>(), 0..90)) {
         let bytes = [tag.as_bytes(), &rest].concat();
-        let _ = decode_truncated_insert(&bytes);
+        let _ = decode_truncated(&bytes);
         if let Ok(message) = decode(&bytes) {
             // What is not the same again (column flags, pg_catalog spelled out) is decoded alike.
             let again = encode(&message);
@@ -124,7 +124,7 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] = byte;
         let _ = decode(&bytes);
-        let _ = decode_truncated_insert(&bytes);
+        let _ = decode_truncated(&bytes);
     }
 
     #[test]
@@ -143,10 +143,10 @@ proptest! {
     ) {
         let bytes = encode(&Message::Insert(Insert { relation, new: tuple_of(&values) }));
         let cut = cut.index(bytes.len() + 1);
-        let found = decode_truncated_insert(&bytes[..cut]);
+        let found = decode_truncated(&bytes[..cut]);
         let header = 8;
         prop_assert_eq!(found.is_some(), cut >= header);
-        if let Some((oid, found)) = found {
+        if let Some(Truncated::Insert { relation: oid, values: found }) = found {
             let complete = (0..=values.len())
                 .rfind(|count| header + encode_values(&values[..*count]).len() <= cut)
                 .unwrap();
@@ -194,7 +194,10 @@ fn a_count_that_lies_reserves_no_memory() {
     assert!(decode(b"T\xff\xff\xff\xff\0").is_err());
     assert!(decode(b"R\0\0\0\x01\0n\0d\xff\xff").is_err());
     assert!(decode(b"I\0\0\0\x01N\xff\xff").is_err());
-    assert_eq!(decode_truncated_insert(b"I\0\0\0\x01N\xff\xff"), Some((1, vec![])));
+    assert_eq!(
+        decode_truncated(b"I\0\0\0\x01N\xff\xff"),
+        Some(Truncated::Insert { relation: 1, values: vec![] })
+    );
     assert!(decode(b"M\x01\0\0\0\0\0\0\0\x01p\0\xff\xff\xff\xff").is_err());
 }
 

@@ -1,6 +1,7 @@
 //! What the server sends inside of CopyData while it replicates.
 
-use crate::lsn::{Lsn, PgTime};
+use crate::lsn::Lsn;
+use crate::pgtime::PgTime;
 
 /// The content of one CopyData.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use bytes::{BufMut, BytesMut};
 use postgres_protocol::message::frontend;
 
-use crate::lsn::{Lsn, PgTime};
+use crate::lsn::Lsn;
+use crate::pgtime::PgTime;
 
 /// A text with a NUL in it, which the protocol has no way to send. The text is not told: it may be
 /// a password.

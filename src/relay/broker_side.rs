@@ -46,7 +46,10 @@ impl Pump {
                 if !matches!(error.kind, HostErrorKind::Refused(_)) {
                     self.logins.other();
                 } else if self.logins.refused(self.clock.now) {
-                    let stop = Stop::for_good(format!("the broker at {error}"), "start again then");
+                    let stop = Stop::for_good(
+                        format!("the broker at {error}"),
+                        "then start walpost again",
+                    );
                     self.drain(Some(stop), Duration::ZERO);
                 }
             }
@@ -77,17 +80,19 @@ impl Pump {
     fn poll_receipts(&mut self, lane: usize, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         while let Some(connection) = self.lanes[lane].connection() {
-            match connection.poll_event(cx, self.clock.now) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(LaneEvent::Receipt(receipt))) => self.receipted(lane, receipt),
-                Poll::Ready(Ok(LaneEvent::ProbeAnswered)) => {
-                    self.engine.probe_answered(lane, self.clock.now);
-                }
-                Poll::Ready(Ok(LaneEvent::Goodbye)) => {}
-                Poll::Ready(Ok(LaneEvent::Error(error))) => self.lane_refused(lane, &error),
-                Poll::Ready(Err(error)) => self.lane_lost(lane, &error),
+            let Poll::Ready(event) = connection.poll_event(cx, self.clock.now) else { break };
+            if !moved {
+                // Whoever scrapes never sees more receipts than messages.
+                self.count_sent();
+                moved = true;
             }
-            moved = true;
+            match event {
+                Ok(LaneEvent::Receipt(receipt)) => self.receipted(lane, receipt),
+                Ok(LaneEvent::ProbeAnswered) => self.engine.probe_answered(lane, self.clock.now),
+                Ok(LaneEvent::Goodbye) => {}
+                Ok(LaneEvent::Error(error)) => self.lane_refused(lane, &error),
+                Err(error) => self.lane_lost(lane, &error),
+            }
         }
         moved
     }

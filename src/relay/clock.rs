@@ -1,13 +1,11 @@
 //! The two clocks of the relay: one that never goes back, and the wall's.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::pgoutput::PgTime;
-
-/// From 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
-const POSTGRES_EPOCH: Duration = Duration::from_secs(946_684_800);
+use crate::telemetry::clock;
 
 /// A wait as a person reads it: `1s 20ms`.
 pub(super) fn rounded(wait: Duration) -> impl std::fmt::Display {
@@ -34,9 +32,7 @@ impl Clock {
 
     pub(super) fn read(&mut self) {
         self.now = self.epoch.elapsed();
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let micros = unix.as_micros() as i64 - POSTGRES_EPOCH.as_micros() as i64;
-        self.wall = PgTime(micros);
+        self.wall = PgTime::from_unix(clock::unix_now());
     }
 
     /// When a time of [`Clock::now`]'s kind is, for a timer.

@@ -67,7 +67,7 @@ impl PrepareError {
         match self {
             // These texts say it themselves.
             PrepareError::Setup(SetupError::Unfit(_) | SetupError::Denied(_)) => {
-                Some("start again then")
+                Some("then start walpost again")
             }
             PrepareError::Setup(_) if self.is_login() => Some(LOGIN_REMEDY),
             PrepareError::Setup(SetupError::Store(error)) if error.class() == Class::Operator => {
@@ -88,6 +88,17 @@ impl PrepareError {
                 Some("'walpost init' makes it, and relays what is committed from then on")
             }
             PrepareError::NotToBeMade(_) => Some("'walpost init' makes what is missing"),
+        }
+    }
+
+    /// What to look at while it is tried again, for the end of the line.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            PrepareError::Setup(SetupError::Store(
+                StoreError::Connection { .. } | StoreError::Timeout { .. },
+            )) => "; is PostgreSQL up there, and does postgres.url name the right host and port?",
+            _ => "",
         }
     }
 
@@ -122,7 +133,7 @@ pub async fn prepare(
 ///
 /// # Errors
 /// [`PrepareError`].
-pub async fn prepare_once(
+pub async fn prepare_for_run(
     wanted: &FirstStart,
     create: bool,
     on_event: &mut impl FnMut(Event<'_>),

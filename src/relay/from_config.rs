@@ -10,7 +10,7 @@ use super::settings::Settings;
 use crate::broker::profile::Kind;
 use crate::config::{self, Config};
 use crate::net::Address;
-use crate::outbox::{self, HeaderStyle, LayoutKind, TableName};
+use crate::outbox::{self, LayoutKind, TableName};
 use crate::secret::Secret;
 use crate::store::setup::SetupSettings;
 use crate::store::{self, ConnectSettings};
@@ -82,28 +82,7 @@ fn layout(config: &Config) -> LayoutKind {
         config::Layout::Walpost => LayoutKind::Walpost,
         config::Layout::Django => LayoutKind::Django,
         config::Layout::Debezium => LayoutKind::Debezium,
-        config::Layout::Custom => {
-            let config::Columns {
-                id,
-                destination,
-                version,
-                key,
-                headers,
-                body,
-                content_type,
-                created_at,
-            } = config.outbox.columns.clone();
-            LayoutKind::Custom(outbox::Columns {
-                id,
-                destination,
-                version,
-                key,
-                headers,
-                body,
-                content_type,
-                created_at,
-            })
-        }
+        config::Layout::Custom => LayoutKind::Custom(config.outbox.columns.clone()),
     }
 }
 
@@ -146,11 +125,7 @@ fn outbox_settings(config: &Config) -> Result<outbox::Settings, TemplateError> {
         headers: headers
             .map(|(name, text)| Ok((name.clone(), Template::parse(text)?)))
             .collect::<Result<_, _>>()?,
-        header_style: match from.header_style {
-            config::HeaderStyle::Msg => HeaderStyle::Msg,
-            config::HeaderStyle::Dop => HeaderStyle::Dop,
-            config::HeaderStyle::None => HeaderStyle::None,
-        },
+        header_style: from.header_style,
         broker_headers: config.broker.headers.clone(),
         max_frame_size: bytes(config.broker.max_frame_size),
         logical_prefix: from.logical_messages.clone(),

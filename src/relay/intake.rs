@@ -7,7 +7,7 @@ use super::stop::Stop;
 use crate::engine::{Change, Engine, Outgoing, StreamError, TxId};
 use crate::lsn::Lsn;
 use crate::outbox::{Context, Message, Outbox, Row, RowError, SkipReason, Unfit, UnfitReason};
-use crate::pgoutput::{self, Begin};
+use crate::pgoutput::{self, Begin, Truncated};
 use crate::source::{Incoming, SourceError};
 use crate::telemetry::Metrics;
 
@@ -46,13 +46,9 @@ impl Intake {
     }
 
     /// Tries again what the window had no room for.
-    pub(super) fn retry(
-        &mut self,
-        engine: &mut Engine<Message>,
-        clock: &Clock,
-    ) -> Result<(), Halt> {
+    pub(super) fn retry(&mut self, engine: &mut Engine<Message>) -> Result<(), Halt> {
         match self.pending.take() {
-            Some(message) => self.enter(engine, message, clock),
+            Some(message) => self.enter(engine, message),
             None => Ok(()),
         }
     }
@@ -68,7 +64,9 @@ impl Intake {
         match incoming {
             Incoming::Keepalive(wal_end) => engine.keepalive(wal_end),
             Incoming::Nothing => {}
-            Incoming::TooLong(lsn, prefix) => return self.too_long(engine, metrics, lsn, prefix),
+            Incoming::TooLong(lsn, beginning) => {
+                return self.too_long(engine, metrics, lsn, beginning);
+            }
             Incoming::Message(lsn, message) => {
                 return self.message(engine, metrics, lsn, message, clock);
             }
@@ -107,15 +105,15 @@ impl Intake {
                 }
                 let row = self.outbox.row(&insert, &self.context(lsn, clock)?);
                 let row = row.map_err(|error| bad_row(&error, lsn))?;
-                return self.row(engine, metrics, row, lsn, clock);
+                return self.row(engine, metrics, row, lsn);
             }
             pgoutput::Message::Logical(logical) if logical.transactional => {
                 if engine.change(lsn).map_err(impossible)? == Change::Known {
                     metrics.skipped.known.inc();
                     return Ok(());
                 }
-                let row = self.outbox.logical(&logical, &self.context(lsn, clock)?);
-                return self.row(engine, metrics, row, lsn, clock);
+                let row = self.outbox.logical(&logical);
+                return self.row(engine, metrics, row, lsn);
             }
             pgoutput::Message::Logical(_) => metrics.skipped.non_transactional.inc(),
             pgoutput::Message::Update(_)
@@ -137,18 +135,25 @@ impl Intake {
         })
     }
 
+    /// Where a change stands in the log, for an operator: giving it up takes its commit's LSN.
+    fn place(&self, lsn: Lsn) -> String {
+        match self.begin {
+            Some(begin) => format!("(at LSN {lsn}, committed at LSN {})", begin.commit_lsn),
+            None => format!("(at LSN {lsn})"),
+        }
+    }
+
     fn row(
         &mut self,
         engine: &mut Engine<Message>,
         metrics: &Metrics,
         row: Row,
         lsn: Lsn,
-        clock: &Clock,
     ) -> Result<(), Halt> {
         match row {
             Row::Message(message, dropped) => {
                 metrics.headers_dropped.inc_by(dropped.0 as u64);
-                self.enter(engine, message, clock)
+                self.enter(engine, message)
             }
             Row::Skipped(reason) => {
                 match reason {
@@ -159,23 +164,18 @@ impl Intake {
                 }
                 Ok(())
             }
-            Row::Unfit(unfit) => Err(Halt::Stop(unfit_stop(&unfit, lsn))),
+            Row::Unfit(unfit) => Err(Halt::Stop(unfit_stop(&unfit, &self.place(lsn)))),
         }
     }
 
-    fn enter(
-        &mut self,
-        engine: &mut Engine<Message>,
-        message: Message,
-        clock: &Clock,
-    ) -> Result<(), Halt> {
+    fn enter(&mut self, engine: &mut Engine<Message>, message: Message) -> Result<(), Halt> {
         let size = message.size();
         if !engine.fits(size) {
             self.pending = Some(message);
             return Ok(());
         }
         let outgoing = Outgoing { key_hash: message.key_hash(), size, payload: message };
-        engine.accept(outgoing, clock.now).map_err(|error| {
+        engine.accept(outgoing).map_err(|error| {
             let lsn = self.begin.map_or(Lsn::INVALID, |begin| begin.commit_lsn);
             Halt::Source(SourceError::Stream { lsn, error })
         })
@@ -186,55 +186,42 @@ impl Intake {
         engine: &mut Engine<Message>,
         metrics: &Metrics,
         lsn: Lsn,
-        prefix: &[u8],
+        beginning: &[u8],
     ) -> Result<(), Halt> {
-        let Some((relation, values)) = pgoutput::decode_truncated_insert(prefix) else {
-            // An update, a delete or somebody's logical message: none of ours, whatever its size.
-            return self.too_long_other(engine, metrics, lsn, prefix);
-        };
         let impossible = |error: StreamError| Halt::Source(SourceError::Stream { lsn, error });
-        if engine.change(lsn).map_err(impossible)? == Change::Known {
-            metrics.skipped.known.inc();
-            return Ok(());
-        }
-        match self.outbox.truncated(relation, &values).map_err(|error| bad_row(&error, lsn))? {
-            Row::Unfit(unfit) => Err(Halt::Stop(unfit_stop(&unfit, lsn))),
-            _ => {
-                debug!(%lsn, relation, "a long row of a relation that is no outbox is skipped");
-                metrics.skipped.other_table.inc();
-                Ok(())
-            }
-        }
-    }
-
-    fn too_long_other(
-        &mut self,
-        engine: &mut Engine<Message>,
-        metrics: &Metrics,
-        lsn: Lsn,
-        prefix: &[u8],
-    ) -> Result<(), Halt> {
-        match prefix.first() {
-            Some(b'U' | b'D') => metrics.skipped.operation.inc(),
-            Some(b'M') => {
-                // Byte 1 holds the flags; bit 0: transactional.
-                if prefix.get(1).is_none_or(|flags| flags & 1 == 0) {
-                    metrics.skipped.non_transactional.inc();
+        match pgoutput::decode_truncated(beginning) {
+            Some(Truncated::Insert { relation, values }) => {
+                if engine.change(lsn).map_err(impossible)? == Change::Known {
+                    metrics.skipped.known.inc();
                     return Ok(());
                 }
+                let row = self.outbox.truncated(relation, &values);
+                if let Row::Unfit(unfit) = row.map_err(|error| bad_row(&error, lsn))? {
+                    return Err(Halt::Stop(unfit_stop(&unfit, &self.place(lsn))));
+                }
+                debug!(%lsn, relation, "a long row of a relation that is no outbox is skipped");
+                metrics.skipped.other_table.inc();
+            }
+            // None of ours, whatever their size.
+            Some(Truncated::Operation) => metrics.skipped.operation.inc(),
+            Some(Truncated::Logical { transactional: false, .. }) => {
+                metrics.skipped.non_transactional.inc();
+            }
+            Some(Truncated::Logical { transactional: true, prefix }) => {
                 // It has a place among the changes.
-                let error = |error| Halt::Source(SourceError::Stream { lsn, error });
-                engine.change(lsn).map_err(error)?;
-                if self.outbox.is_own_logical(prefix.get(10..).unwrap_or_default()) {
+                engine.change(lsn).map_err(impossible)?;
+                if prefix.is_some_and(|prefix| self.outbox.is_own_logical(prefix)) {
+                    let place = self.place(lsn);
                     return Err(Halt::Stop(Stop::for_good(
-                        format!("an emitted message at {lsn} is longer than broker.max_frame_size"),
+                        format!("an emitted message is longer than broker.max_frame_size {place}"),
                         "raise broker.max_frame_size",
                     )));
                 }
                 metrics.skipped.other_prefix.inc();
             }
-            tag => {
-                let what = format!("a message '{:?}' of impossible length at {lsn}", tag);
+            None => {
+                let tag = beginning.first().copied().unwrap_or_default().escape_ascii();
+                let what = format!("a message '{tag}' of impossible length at {lsn}");
                 return Err(Halt::Source(SourceError::Unexpected(what)));
             }
         }
@@ -248,9 +235,9 @@ fn bad_row(error: &RowError, lsn: Lsn) -> Halt {
     Halt::Source(SourceError::Row { lsn, error: error.to_string() })
 }
 
-fn unfit_stop(unfit: &Unfit, lsn: Lsn) -> Stop {
+fn unfit_stop(unfit: &Unfit, place: &str) -> Stop {
     Stop::for_good(
-        format_args!("{unfit} (at LSN {lsn})"),
+        format_args!("{unfit} {place}"),
         format_args!(
             "{}nothing past it is confirmed (docs/operations.md, 'A row that cannot be a message')",
             remedy(&unfit.reason)

@@ -200,7 +200,11 @@ impl Pump {
         while let Poll::Ready(Some(request)) = self.requests.poll_recv(cx) {
             match (request, &mut self.draining) {
                 (Request::Stop, None) => {
-                    info!("stopping: waiting for outstanding receipts");
+                    if self.telemetry.snapshot().phase == Phase::Standby {
+                        info!("stopping: this is a standby, another one holds the slot");
+                    } else {
+                        info!("stopping: waiting for outstanding receipts");
+                    }
                     self.drain(None, self.shutdown_timeout);
                 }
                 (Request::Stop, Some(drain)) => {
@@ -285,7 +289,7 @@ impl Pump {
 /// Reports the last position; PostgreSQL's answer shows that it has taken it.
 async fn confirm_and_leave(session: Option<Box<Session>>, watermark: Lsn, clock: PgTime) {
     let Some(session) = session else {
-        info!("stopped without a session");
+        info!("stopped; it was not streaming");
         return;
     };
     match tokio::time::timeout(GOODBYE, session.finish(watermark, clock)).await {

@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use super::pump::Pump;
 use crate::lsn::Lsn;
+use crate::pgoutput::PgTime;
 use crate::telemetry::clock;
 use crate::telemetry::status::Settled;
 
@@ -21,20 +22,21 @@ impl Pump {
         self.count_sent();
         let in_flight = self.engine.in_flight();
         self.look_for_blocked_lanes();
-        let blocked = self.blocked.clone();
+        let unreceipted = (0..self.lanes.len()).map(|lane| self.engine.in_flight_on(lane));
+        let lanes: Vec<_> = self.blocked.iter().copied().zip(unreceipted).collect();
         let server = self.session.as_ref().map(|session| session.server_lsn());
         let reported = self.session.as_ref().map_or(Lsn::INVALID, |session| session.reported());
         let idle = self.engine.is_idle() && !self.intake.is_held();
         let watermark = self.engine.watermark();
-        let oldest = self.engine.oldest_commit_time().map(clock::from_postgres);
+        let oldest = self.engine.oldest_commit_time().map(PgTime::since_unix);
         let confirmed = reported.max(self.started_at);
         let (connected, now) = (self.session.is_some(), clock::unix_now());
         self.telemetry.update(|status, lag| {
             status.in_flight.messages = in_flight.messages;
             status.in_flight.bytes = in_flight.bytes;
-            for (lane, blocked) in status.broker.lanes.iter_mut().zip(blocked) {
+            for (lane, (blocked, unreceipted)) in status.broker.lanes.iter_mut().zip(lanes) {
                 lane.blocked = blocked && lane.connected;
-                lane.in_flight = in_flight.messages;
+                lane.in_flight = unreceipted;
             }
             if let Some(server) = server {
                 status.source.server_lsn = status.source.server_lsn.max(Some(server));
@@ -66,7 +68,7 @@ impl Pump {
                 continue;
             }
             self.blocked[lane] = blocked;
-            let unreceipted = self.engine.in_flight().messages;
+            let unreceipted = self.engine.in_flight_on(lane);
             if blocked {
                 warn!(
                     lane,
@@ -79,7 +81,7 @@ impl Pump {
     }
 
     /// The engine counts first sendings and repeats; the counters follow.
-    fn count_sent(&mut self) {
+    pub(super) fn count_sent(&self) {
         let metrics = &self.telemetry.metrics;
         let (sent, resent) = (self.engine.sent(), self.engine.resent());
         metrics.sent.inc_by(sent.saturating_sub(metrics.sent.get()));

@@ -83,7 +83,7 @@ impl Pump {
     /// get their turn.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Halt> {
         let mut read = false;
-        self.intake.retry(&mut self.engine, &self.clock)?;
+        self.intake.retry(&mut self.engine)?;
         if !self.is_reading() {
             return Ok(false);
         }

@@ -1,4 +1,4 @@
-//! The relay's life: first start, the pump, HTTP and housekeeping beside it, signals.
+//! The relay's life: first start, the pump, housekeeping beside it, signals.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ pub async fn run(plan: Plan, telemetry: Arc<Telemetry>) -> Result<(), Stop> {
         prepared = prepare(&plan, &telemetry) => prepared,
         () = beat(&telemetry) => return Ok(()),
         _ = pump_requests.recv() => {
-            info!("stopped without a session");
+            info!("stopped; it was not streaming");
             return Ok(());
         }
     };
@@ -90,7 +90,7 @@ async fn prepare(plan: &Plan, telemetry: &Telemetry) -> Result<(), Stop> {
             _ => info!("{event}"),
         };
         let attempt: Result<(), PrepareError> =
-            first_start::prepare_once(&plan.first_start, plan.create, &mut say).await;
+            first_start::prepare_for_run(&plan.first_start, plan.create, &mut say).await;
         let Err(error) = attempt else { return Ok(()) };
         logins = if error.is_login() { logins + 1 } else { 0 };
         if let Some(remedy) = error.remedy()
@@ -100,7 +100,7 @@ async fn prepare(plan: &Plan, telemetry: &Telemetry) -> Result<(), Stop> {
         }
         let wait = backoff.next().unwrap_or(Duration::from_secs(5));
         if let Some(more) = throttle.allow("prepare", clock::unix_now()) {
-            warn!(again_in = %rounded(wait), "{error}{more}");
+            warn!(again_in = %rounded(wait), "{error}{}{more}", error.hint());
         }
         telemetry.update(|status, lag| {
             status.source.last_error = Some(error.to_string());

@@ -17,7 +17,10 @@ use crate::pgwire::login::LoginError;
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// No connection.
-    #[error("connecting to PostgreSQL: {0}")]
+    #[error(
+        "connecting to PostgreSQL: {0}; is PostgreSQL up there, and does postgres.url name the right \
+         host and port?"
+    )]
     Connect(#[from] ConnectError),
     /// The login did not come to an end.
     #[error("PostgreSQL did not finish the login within {0:?}")]

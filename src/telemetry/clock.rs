@@ -4,22 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::pgoutput::PgTime;
-
-/// Seconds from the Unix epoch to PostgreSQL's, 2000-01-01 00:00:00 UTC.
-const POSTGRES_EPOCH: i64 = 946_684_800;
-
 /// Now, since the Unix epoch; zero on a machine whose clock is set before it.
 #[must_use]
 pub fn unix_now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-/// A time of PostgreSQL's wire protocol, since the Unix epoch; zero where it lies before it.
-#[must_use]
-pub fn from_postgres(time: PgTime) -> Duration {
-    let micros = time.0.saturating_add(POSTGRES_EPOCH * 1_000_000);
-    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
 /// `2026-01-31T12:00:00.123Z`, of a time since the Unix epoch.
@@ -44,13 +32,5 @@ mod tests {
         let time = Duration::from_micros(1_769_860_800_123_999);
         assert_eq!(rfc3339(time), "2026-01-31T12:00:00.123Z");
         assert!(rfc3339(Duration::MAX).starts_with("9999-12-30T"));
-    }
-
-    #[test]
-    fn postgres_counts_from_2000() {
-        assert_eq!(rfc3339(from_postgres(PgTime(0))), "2000-01-01T00:00:00.000Z");
-        assert_eq!(rfc3339(from_postgres(PgTime(1_500_000))), "2000-01-01T00:00:01.500Z");
-        assert_eq!(from_postgres(PgTime(i64::MIN)), Duration::ZERO);
-        assert_eq!(rfc3339(from_postgres(PgTime(i64::MAX))), rfc3339(Duration::MAX));
     }
 }

@@ -1,7 +1,8 @@
 //! What an operator sees of the relay: metrics, the status snapshot, health and logs.
 //!
 //! One [`Telemetry`] is shared by the relay, which writes, and the HTTP listener, which reads.
-//! Counters are bumped where things happen, through plain handles. Everything else is a fact in
+//! Counters are bumped where things happen, through plain handles; those of SENDs follow the
+//! engine's, before any receipt of them is counted. Everything else is a fact in
 //! [`Status`], put there by [`Telemetry::update`] some times a second; the gauges of `/metrics`
 //! are filled from it at each scrape, so the page, the probes and Prometheus never disagree.
 

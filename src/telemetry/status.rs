@@ -120,7 +120,7 @@ pub struct Lane {
     pub connected: bool,
     /// Whether the broker is up but answers nothing: a memory or disk alarm.
     pub blocked: bool,
-    /// Messages sent on it and not receipted.
+    /// Messages read for it and not receipted.
     pub in_flight: usize,
     /// The last error on it, in one line, until it is connected again.
     pub last_error: Option<String>,

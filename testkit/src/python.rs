@@ -1,4 +1,4 @@
-//! Reading with Python's `stomp.py`, the client that the predecessor's users have.
+//! Reading with Python's `stomp.py`, the client that users of django-outbox-pattern have.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// A module uses lower ranks and its own children.
 const RANKS: &[(u8, &[&str])] = &[
-    (0, &["lsn", "secret", "template"]),
+    (0, &["lsn", "pgtime", "secret", "template"]),
     (1, &["pgwire", "pgoutput", "stomp"]),
     (2, &["outbox", "engine"]),
     (3, &["config", "telemetry"]),

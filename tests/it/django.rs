@@ -1,4 +1,4 @@
-//! The predecessor's table: each example of its README, read by two independent clients.
+//! The table of django-outbox-pattern: each example of its README, read by two independent clients.
 
 use std::time::{Duration, Instant};
 
@@ -130,7 +130,7 @@ fn only_scheduled_rows_are_published_and_updates_are_not() {
     for (id, status) in [(0, -1), (1, 0), (2, 2), (3, 3), (4, 1)] {
         insert(&rig, id, "/queue/q.v1", "{}", status);
     }
-    // The predecessor's own updates, and one that schedules a failed row again.
+    // Its own updates, and one that schedules a failed row again.
     rig.database.sql("UPDATE published SET status = 2 WHERE status = 1");
     rig.database.sql("UPDATE published SET status = 1");
     insert(&rig, 5, "/queue/q.v1", "[\"\u{fc}\"]", 1);

@@ -13,6 +13,7 @@ mod deploy;
 mod django;
 mod door;
 mod first_start;
+mod give_up;
 mod idle;
 mod init;
 mod kill;

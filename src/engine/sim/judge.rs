@@ -63,7 +63,6 @@ pub(super) struct Message {
     pub(super) size: usize,
     pub(super) commit_time: crate::pgoutput::PgTime,
     pub(super) number: Option<u64>,
-    pub(super) first_sent: Duration,
     pub(super) last_sent: Duration,
     pub(super) receipted: bool,
 }
@@ -220,7 +219,6 @@ impl Judge {
             size,
             commit_time: tx.id.commit_time,
             number: None,
-            first_sent: Duration::ZERO,
             last_sent: Duration::ZERO,
             receipted: false,
         });

@@ -161,7 +161,6 @@ impl Judge {
     fn write(&mut self, lane: usize, index: usize, number: u64, now: Duration) {
         let message = &mut self.messages[index];
         if message.number.is_none() {
-            message.first_sent = now;
             message.number = Some(number);
         }
         message.last_sent = now;
@@ -229,8 +228,8 @@ impl Judge {
         if !self.messages[message].receipted {
             self.receipted(message);
         }
-        let Message { commit_time, first_sent, last_sent, size, .. } = self.messages[message];
-        let right = Receipted { commit_time, first_sent, last_sent, size };
+        let Message { commit_time, last_sent, .. } = self.messages[message];
+        let right = Receipted { commit_time, last_sent };
         self.hold(Rule::Receipt, said == Some(right), || {
             format!("receipt {number} is {right:?}, not {said:?}")
         })

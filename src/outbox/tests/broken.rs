@@ -126,13 +126,13 @@ fn logical_messages() {
     let (outbox, _) = default();
     let message =
         |transactional, prefix| Logical { transactional, lsn: Lsn(1), prefix, content: b"x" };
-    let row = |message| outbox.logical(&message, &context());
+    let row = |message| outbox.logical(&message);
     assert_eq!(row(message(true, "other")), Row::Skipped(SkipReason::OtherPrefix));
     assert_eq!(row(message(false, "other")), Row::Skipped(SkipReason::OtherPrefix));
     assert_eq!(row(message(false, "walpost")), Row::Skipped(SkipReason::NonTransactional));
     let Row::Unfit(unfit) = row(message(true, "walpost")) else { panic!() };
     assert_eq!(unfit.reason, UnfitReason::LogicalMessage);
     let off = Settings { logical_prefix: None, ..settings(LayoutKind::Walpost) };
-    let row = Outbox::new(off).unwrap().logical(&message(true, ""), &context());
+    let row = Outbox::new(off).unwrap().logical(&message(true, ""));
     assert_eq!(row, Row::Skipped(SkipReason::OtherPrefix));
 }

@@ -1,4 +1,4 @@
-//! Layout `django`: the tables of the predecessor.
+//! Layout `django`: the tables of django-outbox-pattern.
 
 use super::*;
 
@@ -32,7 +32,7 @@ fn row(table: &Table, destination: &str, body: &str, status: &str) -> Bytes {
 
 /// The bodies are what the README of version 0.7.0 prints under "Usage/Examples".
 #[test]
-fn the_examples_of_the_predecessor() {
+fn the_examples_of_its_readme() {
     let table = published();
     let mut outbox = outbox(settings(LayoutKind::Django), &table);
     for (destination, body) in [

@@ -167,9 +167,9 @@ fn play(
 }
 
 fn kill(screen: &Screen, at: Duration, relay: &mut Walpost, how: &str) {
-    let in_flight = relay.metrics().get("walpost_in_flight_messages").copied().unwrap_or(0.0);
     relay.kill();
-    screen.event(at, &format!("kill -9 {how}: {in_flight} messages without a receipt"));
+    screen
+        .event(at, &format!("kill -9 {how}: what it had not confirmed to PostgreSQL comes again"));
 }
 
 /// Has the application write a large transaction, and waits until a part of it has arrived.

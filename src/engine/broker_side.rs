@@ -60,8 +60,8 @@ impl<M> Engine<M> {
         let (key, again) = self.window.mark_sent(&mut state.order, state.sent, now)?;
         self.sent += u64::from(!again);
         self.resent += u64::from(again);
-        let slot = self.window.get(key)?;
-        Some((slot.receipt, &slot.payload))
+        let held = self.window.get(key)?;
+        Some((held.receipt, &held.payload))
     }
 
     /// Whether [`next_send`](Self::next_send) would give a message.
@@ -85,8 +85,8 @@ impl<M> Engine<M> {
     fn lost_at_head(&mut self, lane: usize) {
         let Some(state) = self.lanes.get_mut(lane) else { return };
         let (mut head, mut unreceipted) = (None, 0);
-        self.window.for_each_sent(&state.order, |slot| {
-            head.get_or_insert(slot.receipt);
+        self.window.for_each_sent(&state.order, |held| {
+            head.get_or_insert(held.receipt);
             unreceipted += 1;
         });
         let Some(head) = head else { return };
@@ -118,13 +118,13 @@ impl<M> Engine<M> {
     /// connection; it is ignored.
     pub fn receipt(&mut self, lane: usize, receipt: Receipt, now: Duration) -> Option<Receipted> {
         let key = self.window.find(receipt)?;
-        let slot = self.window.get(key)?;
-        if (slot.lane != lane || slot.sent_no == 0 || !self.lanes.get(lane)?.up)
+        let held = self.window.get(key)?;
+        if (held.lane != lane || held.sent_no == 0 || !self.lanes.get(lane)?.up)
             && !fault!(self, AcceptAnyReceipt)
         {
             return None;
         }
-        let (lane, no) = (slot.lane, slot.sent_no);
+        let (lane, no) = (held.lane, held.sent_no);
         let receipted = self.settle(key);
         self.lanes.get_mut(lane)?.heard(no, now);
         self.note_overtaken(lane, now);
@@ -139,22 +139,17 @@ impl<M> Engine<M> {
     pub(super) fn settle(&mut self, key: window::Key) -> Option<Receipted> {
         let lane = self.window.get(key)?.lane;
         let state = self.lanes.get_mut(lane)?;
-        let slot = self.window.remove(&mut state.order, key)?;
+        let held = self.window.remove(&mut state.order, key)?;
         state.careful = state.careful.saturating_sub(1);
-        if let Some(record) = self.ledger.get_mut(slot.tx) {
+        if let Some(record) = self.ledger.get_mut(held.tx) {
             record.unreceipted -= 1;
             #[cfg(test)]
-            self.faulty_change_position(slot.tx);
-            if self.ledger.is_done(slot.tx) {
-                self.retire(slot.tx);
+            self.faulty_change_position(held.tx);
+            if self.ledger.is_done(held.tx) {
+                self.retire(held.tx);
             }
         }
-        Some(Receipted {
-            commit_time: slot.commit_time,
-            first_sent: slot.first_sent.unwrap_or(slot.last_sent),
-            last_sent: slot.last_sent,
-            size: slot.size,
-        })
+        Some(Receipted { commit_time: held.commit_time, last_sent: held.last_sent })
     }
 
     /// The lane's probe was answered: the broker reads. It proves nothing of the messages before.
@@ -181,11 +176,11 @@ impl<M> Engine<M> {
     /// heart-beats nobody can tell.
     fn missing_at(&self, lane: usize) -> Option<Duration> {
         let state = &self.lanes[lane];
-        let slot = state.order.first().and_then(|key| self.window.get(key))?;
+        let held = state.order.first().and_then(|key| self.window.get(key))?;
         if (state.probe.is_some() && state.heartbeats) || fault!(self, MissingNeverNoticed) {
             return None;
         }
-        Some(slot.overtaken_since?.max(state.released) + self.settings.receipt_timeout)
+        Some(held.overtaken_since?.max(state.released) + self.settings.receipt_timeout)
     }
 
     /// Time passed: probes silent lanes, closes those with a missing receipt (rule 7).
@@ -201,8 +196,8 @@ impl<M> Engine<M> {
         let timeout = self.settings.receipt_timeout;
         let missing = self.missing_at(lane).is_some_and(|at| at <= now);
         let state = &mut self.lanes[lane];
-        if missing && let Some(slot) = state.order.first().and_then(|key| self.window.get(key)) {
-            let receipt = slot.receipt;
+        if missing && let Some(held) = state.order.first().and_then(|key| self.window.get(key)) {
+            let receipt = held.receipt;
             state.closing = true;
             self.actions.push_back(Action::Close { lane, why: CloseReason::Missing(receipt) });
             let words =
@@ -257,17 +252,17 @@ impl<M> Engine<M> {
         let wording = state.wordings;
         let named = named.filter(|receipt| self.window.find(*receipt).is_some());
         let (mut suspects, mut worst) = (0, None::<(u8, Receipt)>);
-        self.window.for_each_sent(&state.order, |slot| {
-            if named.is_some_and(|receipt| receipt != slot.receipt) {
+        self.window.for_each_sent(&state.order, |held| {
+            if named.is_some_and(|receipt| receipt != held.receipt) {
                 return;
             }
             // A count of other words counts for nothing.
-            let before = if slot.refused.0 == wording { slot.refused.1 } else { 0 };
+            let before = if held.refused.0 == wording { held.refused.1 } else { 0 };
             let times = before.saturating_add(1);
-            slot.refused = (wording, times);
+            held.refused = (wording, times);
             suspects += 1;
             if worst.is_none_or(|(most, _)| times > most) {
-                worst = Some((times, slot.receipt));
+                worst = Some((times, held.receipt));
             }
         });
         if let Some((times, receipt)) = worst.filter(|(times, _)| *times >= limit)

@@ -1,7 +1,5 @@
 //! The source's side of the engine: sessions, transactions, changes, keepalives.
 
-use std::time::Duration;
-
 use super::ledger;
 use super::ring::Seen;
 use super::types::{Change, ChangeId, Outgoing, StreamError, TxId};
@@ -146,7 +144,7 @@ impl<M> Engine<M> {
     ///
     /// # Errors
     /// [`StreamError`]: no such change, or it does not fit.
-    pub fn accept(&mut self, outgoing: Outgoing<M>, _now: Duration) -> Result<(), StreamError> {
+    pub fn accept(&mut self, outgoing: Outgoing<M>) -> Result<(), StreamError> {
         if !self.fits(outgoing.size) {
             return Err(StreamError::WindowFull);
         }

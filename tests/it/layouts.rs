@@ -216,7 +216,8 @@ fn values_of_several_megabytes_from_toast() {
 
 #[test]
 fn a_copy_of_many_rows_is_recognised_row_by_row() {
-    const ROWS: u64 = 20_000;
+    // Far more than are sent between a thaw and the next freeze, however slow the machine is to freeze.
+    const ROWS: u64 = 100_000;
     let (database, broker) = (database(), ScriptedBroker::start());
     database.sql("CREATE TABLE events (id int, body text)");
     // A relay that is held sees the end of its connection when it next writes to it.
@@ -245,13 +246,13 @@ fn a_copy_of_many_rows_is_recognised_row_by_row() {
         until(LONG, "it is back", || walpost.metric(series) == f64::from(round) + 1.0);
         let sent = broker.sends();
         broker.thaw();
-        broker.wait_for_sends(sent + 4000, LONG);
+        broker.wait_for_sends(sent + 2000, LONG);
         broker.freeze();
     }
     broker.thaw();
     await_all_confirmed(&database);
     assert_eq!(numbers(&broker.messages()), (1..=ROWS).collect::<Vec<u64>>());
-    assert!(skipped(&walpost, "known") > 4000.0, "the connection never ended in the middle");
+    assert!(skipped(&walpost, "known") > 2000.0, "the connection never ended in the middle");
     assert_eq!(broker.connections(), 1);
     assert!(walpost.terminate(LONG).success());
 }

@@ -15,6 +15,7 @@ mod door;
 mod first_start;
 mod give_up;
 mod idle;
+mod image;
 mod init;
 mod kill;
 mod layouts;

@@ -28,6 +28,7 @@ mod refusals;
 mod relay;
 mod rig;
 mod scene;
+mod settings;
 mod silence;
 mod smoke;
 mod store;

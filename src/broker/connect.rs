@@ -75,6 +75,7 @@ pub(super) async fn connect(
         input,
         output: Output::default(),
         content_length: settings.content_length,
+        amqp_message_id: settings.amqp_message_id,
         probes: 0,
     })
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Sleep;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::clock::rounded;
 use super::first_start::LOGIN_REMEDY;
@@ -155,6 +155,8 @@ impl Link {
 async fn open(needs: Needs) -> Result<Opened, SourceError> {
     let mut connection = source::connect(&needs.source).await?;
     needs.telemetry.metrics.connects.postgresql.inc();
+    let (host, walsender) = (&connection.address, connection.process_id);
+    debug!(%host, walsender, "connected to PostgreSQL; asking for slot {}", needs.source.slot);
     let mut standby: Option<Standby<'_>> = None;
     let session = loop {
         match source::start(&needs.source, connection).await? {

@@ -15,6 +15,7 @@ CREATE TABLE walpost.outbox (
     CONSTRAINT outbox_pkey PRIMARY KEY (id),
     CONSTRAINT outbox_destination_is_given CHECK (destination <> ''),
     CONSTRAINT outbox_headers_are_an_object CHECK (jsonb_typeof(headers) = 'object'),
+    CONSTRAINT outbox_headers_have_names CHECK (NOT headers ? ''),
     CONSTRAINT outbox_has_at_most_one_body CHECK (body IS NULL OR body_bytes IS NULL)
 );
 

@@ -5,6 +5,7 @@ use std::io;
 
 use bytes::BytesMut;
 use tokio::time::Instant;
+use tracing::debug;
 
 use super::connection::Connection;
 use super::output::Output;
@@ -56,8 +57,10 @@ pub(super) async fn connect(
     let mut stream = net::connect(address, settings.connect_timeout)
         .await
         .map_err(|error| failed(HostErrorKind::Down(reason(&error))))?;
-    let answer =
-        tokio::time::timeout(settings.connect_timeout, log_in(settings, &mut stream, epoch));
+    let answer = tokio::time::timeout(
+        settings.connect_timeout,
+        log_in(settings, address, &mut stream, epoch),
+    );
     let (session, input, server) = match answer.await {
         Ok(Ok(connected)) => connected,
         Ok(Err(kind)) => return Err(failed(kind)),
@@ -75,6 +78,7 @@ pub(super) async fn connect(
         input,
         output: Output::default(),
         content_length: settings.content_length,
+        amqp_message_id: settings.amqp_message_id,
         probes: 0,
     })
 }
@@ -94,6 +98,7 @@ fn reason(error: &net::ConnectError) -> String {
 
 async fn log_in(
     settings: &Settings,
+    address: &Address,
     stream: &mut Stream,
     epoch: Instant,
 ) -> Result<(Session, BytesMut, Option<String>), HostErrorKind> {
@@ -110,6 +115,10 @@ async fn log_in(
         },
         epoch.elapsed(),
     );
+    debug!(
+        host = %address, vhost = settings.vhost, login = settings.username,
+        send = ?settings.heartbeat_send, expect = ?settings.heartbeat_expect, "CONNECT"
+    );
     let mut output = Output::default();
     session.connect(output.buffer()).map_err(|error| HostErrorKind::NoStomp(error.to_string()))?;
     let mut input = BytesMut::with_capacity(4096);
@@ -119,7 +128,15 @@ async fn log_in(
     session.wrote(epoch.elapsed());
     loop {
         match session.receive(&mut input, epoch.elapsed()) {
-            Ok(Some(Event::Connected(connected))) => return Ok((session, input, connected.server)),
+            Ok(Some(Event::Connected(connected))) => {
+                let (send, expect) = connected.heartbeat;
+                debug!(
+                    host = %address, version = connected.version.as_str(), ?send, ?expect,
+                    server = connected.server.as_deref(),
+                    "CONNECTED"
+                );
+                return Ok((session, input, connected.server));
+            }
             Ok(Some(_)) => {}
             Ok(None) => {
                 input.reserve(4096);

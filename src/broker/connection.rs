@@ -37,6 +37,7 @@ pub struct Connection {
     pub(super) input: BytesMut,
     pub(super) output: Output,
     pub(super) content_length: bool,
+    pub(super) amqp_message_id: bool,
     pub(super) probes: u64,
 }
 
@@ -99,7 +100,7 @@ impl Connection {
             content_length: (self.content_length || memchr::memchr(0, body).is_some())
                 .then_some(body.len()),
         };
-        let headers = message.headers().chain(self.kind.headers(message));
+        let headers = message.headers().chain(self.kind.headers(message, self.amqp_message_id));
         encode::send_head(self.output.buffer(), version, &head, headers).map_err(|error| {
             LaneError::Unsendable { id: message.id().to_owned(), version: version.as_str(), error }
         })?;

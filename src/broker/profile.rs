@@ -43,10 +43,14 @@ impl Kind {
 
     /// The headers that this kind of broker gets beside the message's own, each left out where the
     /// message has one of that name.
-    pub(super) fn headers(self, message: &Message) -> impl Iterator<Item = (&str, &str)> {
+    pub(super) fn headers(
+        self,
+        message: &Message,
+        amqp_message_id: bool,
+    ) -> impl Iterator<Item = (&str, &str)> {
         let [first, second] = match self {
             // Becomes the AMQP property message_id.
-            Kind::RabbitMq => [Some(("amqp-message-id", message.id())), None],
+            Kind::RabbitMq => [amqp_message_id.then_some(("amqp-message-id", message.id())), None],
             // The broker drops an id that it has stored; and without a type a SEND to a queue that
             // nobody made is answered with a RECEIPT and thrown away (seen on 2.40).
             Kind::Artemis => {

@@ -25,6 +25,8 @@ pub struct Settings {
     pub kind: Option<Kind>,
     /// Whether SENDs carry `content-length`. Without it JMS consumers get a TextMessage.
     pub content_length: bool,
+    /// Whether RabbitMQ gets the message's id as `amqp-message-id`, too.
+    pub amqp_message_id: bool,
     /// The first wait after a failure; doubled each time, with jitter.
     pub reconnect_initial: Duration,
     /// The longest wait.

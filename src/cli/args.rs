@@ -45,14 +45,8 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
-    /// Configuration file, YAML [default: walpost.yaml if it exists]
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "WALPOST_CONFIG",
-        hide_env_values = true
-    )]
+    /// Configuration file, YAML [env: WALPOST_CONFIG] [default: walpost.yaml if it exists]
+    #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// How a line of the log looks; wins over log.format
     #[arg(long, global = true, value_name = "FORMAT")]

@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
@@ -63,7 +64,10 @@ fn with_config(globals: &Globals, work: impl FnOnce(Loaded, Option<&str>) -> Exi
 
 /// Reads the configuration that the flags name; gives the file's name, too.
 fn load(globals: &Globals) -> Result<(Option<String>, Loaded), ConfigError> {
-    let sources = flags(crate::config::find(globals.config.as_deref())?, globals);
+    // An empty variable is one that a deployment left unset.
+    let variable = || std::env::var_os("WALPOST_CONFIG").filter(|path| !path.is_empty());
+    let named = globals.config.clone().or_else(|| variable().map(PathBuf::from));
+    let sources = flags(crate::config::find(named.as_deref())?, globals);
     let file = sources.file_name().map(str::to_owned);
     crate::config::load(sources).map(|loaded| (file, loaded))
 }

@@ -63,17 +63,20 @@ const LATER: &[Later] = &[
     ),
     later(
         "outbox.backfill",
-        |c, set| set && c.outbox.backfill,
+        |c, _| c.outbox.backfill && !c.outbox.layout.backfill(),
         "leave it out; rows committed before the slot was made are not published",
     ),
     later(
         "outbox.after_publish",
-        |c, set| set && c.outbox.after_publish != AfterPublish::Keep,
+        |c, _| {
+            !matches!(c.outbox.after_publish, AfterPublish::Keep)
+                && c.outbox.after_publish != c.outbox.layout.after_publish()
+        },
         "leave it out or write keep; rows stay as they are",
     ),
     later(
         "outbox.retention",
-        |c, set| set && c.outbox.retention.is_some(),
+        |c, _| c.outbox.retention.is_some() && c.outbox.retention != c.outbox.layout.retention(),
         "leave it out or write never; rows are not deleted",
     ),
     later("broker.tls.enabled", |c, _| c.broker.tls.enabled, NO_BROKER_TLS),

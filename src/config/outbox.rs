@@ -83,7 +83,6 @@ pub(super) fn read(section: &mut Section<'_>) -> Outbox {
     let layout = section.choice("layout", Layout::Walpost);
     let django = layout == Layout::Django;
     let destination = if django { "{destination}" } else { "{destination}[.{version}]" };
-    let after_publish = if django { AfterPublish::Mark } else { AfterPublish::Keep };
     let outbox = Outbox {
         layout,
         tables: section.list("tables", &[], values::table),
@@ -98,11 +97,26 @@ pub(super) fn read(section: &mut Section<'_>) -> Outbox {
         header_style: section.choice("header_style", HeaderStyle::Msg),
         logical_messages: section.optional("logical_messages", "walpost", values::text),
         backfill: read_backfill(section, layout),
-        after_publish: section.choice("after_publish", after_publish),
+        after_publish: section.choice("after_publish", layout.after_publish()),
         retention: read_retention(section, layout),
     };
     check_custom(section, &outbox);
     outbox
+}
+
+/// What a layout does unless it is told otherwise.
+impl Layout {
+    pub(super) fn after_publish(self) -> AfterPublish {
+        if self == Layout::Django { AfterPublish::Mark } else { AfterPublish::Keep }
+    }
+
+    pub(super) fn backfill(self) -> bool {
+        matches!(self, Layout::Walpost | Layout::Django)
+    }
+
+    pub(super) fn retention(self) -> Option<Duration> {
+        (self == Layout::Walpost).then_some(DAY * 7)
+    }
 }
 
 fn read_columns(section: &mut Section<'_>) -> Columns {
@@ -139,14 +153,14 @@ fn read_columns(section: &mut Section<'_>) -> Columns {
 }
 
 fn read_backfill(section: &mut Section<'_>, layout: Layout) -> bool {
-    let default = matches!(layout, Layout::Walpost | Layout::Django);
+    let default = layout.backfill();
     let words = if default { "true" } else { "false" };
     section.decided("backfill", words, values::boolean).unwrap_or(default)
 }
 
 /// `never` keeps the rows of a layout that would delete them by default.
 fn read_retention(section: &mut Section<'_>, layout: Layout) -> Option<Duration> {
-    let default = (layout == Layout::Walpost).then_some(DAY * 7);
+    let default = layout.retention();
     let words = if default.is_some() { "7d" } else { "never" };
     let given = section.decided("retention", words, |text| match text {
         "never" => Ok(None),

@@ -12,6 +12,8 @@ use super::reader::{PREFIX, Variable};
 /// A configuration file is not longer than this, in bytes.
 const LONGEST_FILE: u64 = 1024 * 1024;
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Everything that settings are read from. Flags win over environment variables, those over the
 /// file, the file over the defaults.
 #[derive(Default)]
@@ -95,6 +97,10 @@ fn read(path: &Path) -> io::Result<String> {
     File::open(path)?.take(LONGEST_FILE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > LONGEST_FILE {
         return Err(io::Error::other("it is longer than 1 MiB"));
+    }
+    // Some editors put it in front.
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.remove(0);
     }
     Ok(text)
 }

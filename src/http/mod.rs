@@ -1,9 +1,11 @@
 //! The HTTP listener: probes, metrics, the status as JSON and as a page. Read-only, nothing secret.
 //!
 //! A client can hold little and not for long: a few connections at a time, one request
-//! each, small headers, no body read, seconds from accept to close ([`Limits`]). Further clients
-//! wait in the kernel's queue. The relay itself never waits for any of them.
+//! each, small headers, no body read, seconds from accept to close ([`Limits`]). Where there are too
+//! many, those that ask nothing go first; else further clients wait in the kernel's queue. The relay
+//! itself never waits for any of them.
 
+mod clients;
 mod page;
 mod routes;
 
@@ -16,19 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
+
+use clients::Clients;
 
 use crate::telemetry::Telemetry;
-
-/// Most bytes of a request's line and headers.
-const HEADER_BYTES: usize = 16 * 1024;
-
-/// Most headers of a request.
-const HEADERS: usize = 64;
 
 /// What a client may take.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +57,7 @@ pub struct Server {
 
 impl Default for Limits {
     fn default() -> Self {
-        let (headers, connection) = (Duration::from_secs(5), Duration::from_secs(10));
+        let (headers, connection) = (Duration::from_secs(1), Duration::from_secs(10));
         Limits { connections: 32, headers, connection }
     }
 }
@@ -102,16 +96,14 @@ impl Server {
     /// Serves until `shutdown` is ready, then closes the listener and every connection.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = std::pin::pin!(shutdown);
-        let mut connections = JoinSet::new();
+        let mut clients = Clients::new(self.router, self.limits);
         loop {
             tokio::select! {
                 () = &mut shutdown => return,
-                Some(_) = connections.join_next() => {}
-                accepted = self.listener.accept(), if connections.len() < self.limits.connections => {
+                Some(()) = clients.gone() => {}
+                accepted = self.listener.accept(), if clients.has_room() => {
                     match accepted {
-                        Ok((stream, _)) => {
-                            connections.spawn(serve_one(stream, self.router.clone(), self.limits));
-                        }
+                        Ok((stream, _)) => clients.serve(stream).await,
                         // Out of file descriptors, most likely: give it time, do not spin.
                         Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                     }
@@ -132,16 +124,4 @@ pub async fn serve(
 ) -> Result<(), BindError> {
     Server::bind(listen, telemetry).await?.run(shutdown).await;
     Ok(())
-}
-
-/// One connection, one request. How it ends is the client's business, nobody else's.
-async fn serve_one(stream: TcpStream, router: Router, limits: Limits) {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.headers)
-        .keep_alive(false)
-        .max_buf_size(HEADER_BYTES)
-        .max_headers(HEADERS)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let _ = tokio::time::timeout(limits.connection, connection).await;
 }

@@ -1,6 +1,7 @@
 //! Over a real socket on the loopback interface.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -147,6 +148,21 @@ async fn silent_clients_are_closed_and_those_behind_them_are_served() {
         let mut end = Vec::new();
         stream.read_to_end(&mut end).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn clients_that_ask_nothing_make_room_at_once() {
+    let (headers, connection) = (Duration::from_secs(600), Duration::from_secs(600));
+    let http = Running::start_with(Limits { connections: 3, headers, connection }).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(http.address).await.unwrap());
+        let answer = http.get("/livez").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+    // The oldest are gone.
+    let mut oldest = silent.swap_remove(0);
+    assert_eq!(oldest.read(&mut [0]).await.unwrap_or(0), 0);
 }
 
 #[tokio::test]

@@ -62,8 +62,7 @@ impl Layout {
 /// sent without what belongs to them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "table {} does not fit: it has no {}; the columns that arrive are {} (mend the table, the \
-     publication's column list or the configuration)",
+    "table {} does not fit: it has no {}; the columns that arrive are {}",
     Shown(&.table.to_string()), list_missing(.missing), list_present(.present)
 )]
 pub struct LayoutError {

@@ -182,16 +182,20 @@ impl Outbox {
         if !message.transactional {
             return Row::Skipped(SkipReason::NonTransactional);
         }
-        Row::Unfit(Unfit {
-            table: format!("pg_logical_emit_message('{}')", message.prefix),
-            id: None,
-            reason: UnfitReason::LogicalMessage,
-        })
+        unfit_logical(message.prefix)
     }
 
-    /// Whether a logical message with this prefix is ours.
+    /// What a transactional logical message with this prefix is that was too long to be read.
     #[must_use]
-    pub fn is_own_logical(&self, prefix: &str) -> bool {
+    pub fn truncated_logical(&self, prefix: &str) -> Row {
+        if self.is_own_logical(prefix) {
+            unfit_logical(prefix)
+        } else {
+            Row::Skipped(SkipReason::OtherPrefix)
+        }
+    }
+
+    fn is_own_logical(&self, prefix: &str) -> bool {
         self.logical_prefix.as_deref() == Some(prefix)
     }
 
@@ -213,6 +217,15 @@ impl Outbox {
 
 fn known(relations: &HashMap<u32, Option<Layout>>, oid: u32) -> Result<Option<&Layout>, RowError> {
     relations.get(&oid).map(Option::as_ref).ok_or(RowError::UnknownRelation { oid })
+}
+
+/// A logical message under our prefix.
+fn unfit_logical(prefix: &str) -> Row {
+    Row::Unfit(Unfit {
+        table: format!("pg_logical_emit_message('{prefix}')"),
+        id: None,
+        reason: UnfitReason::LogicalMessage,
+    })
 }
 
 fn unfit(layout: &Layout, fields: &Fields<'_>, reason: UnfitReason) -> Row {

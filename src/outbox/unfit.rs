@@ -32,8 +32,10 @@ pub enum UnfitReason {
         /// The setting.
         max: usize,
     },
-    /// The row was longer than any frame may be, so it was not read as a whole.
-    #[error("it is too long for any frame of broker.max_frame_size and was not read")]
+    /// The row, with the columns that are not sent, is longer than what is read of one.
+    #[error(
+        "with all its columns it is longer than what is read of a row (2 x broker.max_frame_size + 1 MiB)"
+    )]
     TooLong,
     /// A header whose name is empty or which has a NUL in it.
     #[error("its header '{}' can't be sent (empty name, or a NUL)", Shown(.name))]

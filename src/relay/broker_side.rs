@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::clock::rounded;
 use super::pump::Pump;
@@ -138,6 +138,10 @@ impl Pump {
         self.telemetry.metrics.rejections.error.inc();
         let receipt = error.receipt_id.as_deref().and_then(|id| id.parse().ok()).map(Receipt);
         let words = error.to_string();
+        match receipt {
+            Some(receipt) => debug!(lane, "the broker refuses {}", self.name_of(receipt)),
+            None => debug!(lane, "the broker refuses something and does not say which message"),
+        }
         self.engine.lane_down(lane, LaneDown::Refused { receipt, words: &words }, self.clock.now);
         self.lane_gone(lane, &format!("the broker refuses: {words}"));
     }
@@ -211,7 +215,9 @@ impl Pump {
                 let why = match why {
                     CloseReason::Missing(receipt) => {
                         self.telemetry.metrics.rejections.missing.inc();
-                        format!("no receipt for {}", self.name_of(receipt))
+                        let name = self.name_of(receipt);
+                        debug!(lane, "missing: {name}");
+                        format!("no receipt for {name}")
                     }
                     CloseReason::Silent => "the broker answers nothing".to_owned(),
                 };

@@ -10,7 +10,7 @@ use super::settings::Settings;
 use crate::broker::profile::Kind;
 use crate::config::{self, Config};
 use crate::net::Address;
-use crate::outbox::{self, LayoutKind, TableName};
+use crate::outbox::{self, HeaderStyle, LayoutKind, TableName};
 use crate::secret::Secret;
 use crate::store::setup::SetupSettings;
 use crate::store::{self, ConnectSettings};
@@ -42,7 +42,7 @@ pub fn settings(config: &Config) -> Result<Settings, TemplateError> {
             ring: engine::RING,
             same_refusals: SAME_REFUSALS,
         },
-        broker: Arc::new(broker_settings(&config.broker)),
+        broker: Arc::new(broker_settings(&config.broker, config.outbox.header_style)),
         shutdown_timeout: config.shutdown_timeout,
     })
 }
@@ -132,7 +132,7 @@ fn outbox_settings(config: &Config) -> Result<outbox::Settings, TemplateError> {
     })
 }
 
-fn broker_settings(config: &config::Broker) -> broker::Settings {
+fn broker_settings(config: &config::Broker, style: HeaderStyle) -> broker::Settings {
     broker::Settings {
         hosts: config.hosts.iter().map(|at| Address::Tcp(at.host.clone(), at.port)).collect(),
         vhost: config.vhost.clone(),
@@ -148,6 +148,7 @@ fn broker_settings(config: &config::Broker) -> broker::Settings {
             config::BrokerKind::Other => Some(Kind::Other),
         },
         content_length: config.body == config::Body::Bytes,
+        amqp_message_id: style == HeaderStyle::Msg,
         reconnect_initial: config.reconnect.initial,
         reconnect_max: config.reconnect.max,
         connect_timeout: CONNECT_TIMEOUT,

@@ -210,14 +210,12 @@ impl Intake {
             Some(Truncated::Logical { transactional: true, prefix }) => {
                 // It has a place among the changes.
                 engine.change(lsn).map_err(impossible)?;
-                if prefix.is_some_and(|prefix| self.outbox.is_own_logical(prefix)) {
-                    let place = self.place(lsn);
-                    return Err(Halt::Stop(Stop::for_good(
-                        format!("an emitted message is longer than broker.max_frame_size {place}"),
-                        "raise broker.max_frame_size",
-                    )));
+                match prefix.map(|prefix| self.outbox.truncated_logical(prefix)) {
+                    Some(Row::Unfit(unfit)) => {
+                        return Err(Halt::Stop(unfit_stop(&unfit, &self.place(lsn))));
+                    }
+                    _ => metrics.skipped.other_prefix.inc(),
                 }
-                metrics.skipped.other_prefix.inc();
             }
             None => {
                 let tag = beginning.first().copied().unwrap_or_default().escape_ascii();
@@ -229,7 +227,7 @@ impl Intake {
     }
 }
 
-const LAYOUT_REMEDY: &str = "correct outbox.layout, outbox.tables or outbox.columns, or the table; nothing past it is confirmed";
+const LAYOUT_REMEDY: &str = "correct outbox.layout, outbox.tables or outbox.columns, the table, or the publication's column list; nothing past it is confirmed";
 
 fn bad_row(error: &RowError, lsn: Lsn) -> Halt {
     Halt::Source(SourceError::Row { lsn, error: error.to_string() })
@@ -248,8 +246,14 @@ fn unfit_stop(unfit: &Unfit, place: &str) -> Stop {
 /// Where a setting mends it.
 fn remedy(reason: &UnfitReason) -> &'static str {
     match reason {
-        UnfitReason::TooLarge { .. } | UnfitReason::TooLong => {
+        UnfitReason::TooLarge { .. } => {
             "raise broker.max_frame_size here and the limit of the broker; "
+        }
+        UnfitReason::TooLong => {
+            "raise broker.max_frame_size here (the broker's own limit must hold the message only); "
+        }
+        UnfitReason::LogicalMessage => {
+            "set outbox.logical_messages to \"\" to pass over all such messages; "
         }
         UnfitReason::NoDestination => "give outbox.destination a template that always names one; ",
         _ => "",

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Sleep;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::clock::rounded;
 use super::first_start::LOGIN_REMEDY;
 use super::logins::Logins;
+use super::standby::Standby;
 use super::stop::Stop;
 use crate::lsn::Lsn;
 use crate::source::{self, Remedy, Session, SourceError, Started};
@@ -21,8 +22,6 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::status::Phase;
 use crate::telemetry::throttle::Throttle;
 
-/// How often a standby tries the slot.
-const STANDBY_EACH: Duration = Duration::from_millis(250);
 /// After a server that shuts down or starts.
 const COME_BACK: Duration = Duration::from_secs(5);
 /// How often the allowed silence is doubled at most.
@@ -156,20 +155,22 @@ impl Link {
 async fn open(needs: Needs) -> Result<Opened, SourceError> {
     let mut connection = source::connect(&needs.source).await?;
     needs.telemetry.metrics.connects.postgresql.inc();
-    let mut waiting = false;
+    let (host, walsender) = (&connection.address, connection.process_id);
+    debug!(%host, walsender, "connected to PostgreSQL; asking for slot {}", needs.source.slot);
+    let mut standby: Option<Standby<'_>> = None;
     let session = loop {
         match source::start(&needs.source, connection).await? {
             Started::Session(session) => break session,
             Started::InUse(again, words) => {
                 connection = again;
-                if !waiting {
+                if standby.is_none() {
                     info!("standby until the slot is free: {words}");
                     needs.telemetry.update(|status, _| status.phase = Phase::Standby);
                 }
-                waiting = true;
             }
         }
-        tokio::time::sleep(STANDBY_EACH).await;
+        let slot = &needs.source.slot;
+        standby.get_or_insert_with(|| Standby::new(&needs.sql, slot)).wait().await;
     };
     Ok(Opened { confirmed: confirmed(&needs).await?, session })
 }

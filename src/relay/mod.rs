@@ -19,6 +19,7 @@ mod pump;
 mod report;
 mod settings;
 mod source_side;
+mod standby;
 mod stop;
 pub mod supervisor;
 

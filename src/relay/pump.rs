@@ -83,6 +83,8 @@ pub(super) struct Pump {
     pub(super) blocked: Vec<bool>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) throttle: Throttle,
+    /// For the lines about status updates.
+    pub(super) updates: Throttle,
     /// The next connection to the broker is worth a line: the last loss was, or it is the first.
     pub(super) tell_connected: bool,
     /// The broker's.
@@ -126,6 +128,7 @@ impl Pump {
             blocked: vec![false; lanes],
             telemetry,
             throttle: Throttle::new(Duration::from_secs(10)),
+            updates: Throttle::new(Duration::from_secs(1)),
             tell_connected: true,
             logins: Logins::new(settings.broker.hosts.len() * lanes),
             draining: None,

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use tracing::info;
+use tracing::{debug, info};
 
 use super::intake::Halt;
 use super::link::Opened;
@@ -133,8 +133,12 @@ impl Pump {
         let Some(session) = self.session.as_mut() else { return Ok(()) };
         let before = session.reported();
         let sent = session.poll_feedback(cx, watermark, reading, self.clock.now, self.clock.wall);
-        if session.reported() != before {
+        let confirmed = session.reported();
+        if confirmed != before {
             self.link.progressed();
+            if let Some(more) = self.updates.allow("confirmed", self.clock.now) {
+                debug!(%confirmed, "told PostgreSQL what is done{more}");
+            }
         }
         match sent {
             Ok(()) => Ok(()),

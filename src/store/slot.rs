@@ -131,4 +131,14 @@ impl Store {
             active_pid: row.get(6)?,
         }))
     }
+
+    /// The process that streams from the slot, if one does; none: there is no such slot.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn holder(&self, slot: &str) -> Result<Option<Option<i32>>, StoreError> {
+        let sql = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1::text::name";
+        let row = self.first("asking who holds the slot", sql, &[(&slot, Type::TEXT)]).await?;
+        row.map(|row| row.get(0)).transpose()
+    }
 }

@@ -17,7 +17,8 @@ pub struct Lag {
 }
 
 impl Lag {
-    /// Nothing is known yet: behind since `now`.
+    /// Nothing is known yet: behind since `now`. It is shown so, neither 0 nor absent: a relay that
+    /// never reaches PostgreSQL must set off the alert on its lag.
     #[must_use]
     pub fn new(now: Duration) -> Self {
         Lag { since: Some(now), caught_up_at: now }

@@ -181,6 +181,7 @@ fn the_later_versions_have_headers_of_their_own() {
         assert_eq!(message.header("dop-msg-destination"), Some("/queue/q.v1"));
         assert_eq!(message.header("dop-msg-type"), Some("Published"));
         assert_eq!(message.header("msg-id"), None);
+        assert_eq!(message.header("amqp-message-id"), None);
     }
     assert_eq!(messages[0].header("dop-correlation-id"), Some(uuid(0).as_str()));
     assert!(is_pythons(messages[0].header("dop-msg-sent-time").unwrap()));

@@ -101,7 +101,7 @@ fn a_row_larger_than_a_frame() {
 #[test]
 fn a_row_too_long_to_be_read() {
     let bad = r#"'/queue/q', '{}', '{"n": 2, "pad": "' || repeat('x', 3000000) || '"}'"#;
-    is_unfit(bad, "too long for any frame", ("broker.max_frame_size", "4MiB"));
+    is_unfit(bad, "longer than what is read of a row", ("broker.max_frame_size", "4MiB"));
 }
 
 #[test]
@@ -138,6 +138,7 @@ fn an_emitted_message_with_our_prefix_and_none_with_another() {
     database.sql(&row(3));
     let line = last_word(walpost);
     assert!(line.contains("pg_logical_emit_message('walpost')"), "{line}");
+    assert!(line.contains("set outbox.logical_messages to \"\""), "{line}");
     assert_not_confirmed(&database, &line);
     assert_eq!(numbers(&broker.messages()), [1, 2]);
 

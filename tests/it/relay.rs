@@ -71,3 +71,21 @@ fn a_refused_connection_comes_with_what_to_look_at() {
     assert!(line.contains("; is PostgreSQL up there, and does postgres.url name"), "{line}");
     assert!(walpost.terminate(LONG).success());
 }
+
+#[test]
+fn told_to_say_more_it_says_what_was_agreed_and_done() {
+    let rig = Rig::new();
+    rig.vhost.declare_queue("orders.v1");
+    let mut walpost = rig.walpost().arguments(["run", "-v"]).start();
+    walpost.await_ready(LONG);
+    rig.database.sql(r#"SELECT walpost.publish('/queue/orders', '{"private": 1}')"#);
+    for line in
+        ["connected to PostgreSQL", " CONNECT", " CONNECTED", "told PostgreSQL what is done"]
+    {
+        let _ = walpost.wait_for_log(line, LONG);
+    }
+    let _ = Consumer::of_queue(&rig.vhost, "orders.v1").wait_for(1, LONG);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    let log = walpost.log();
+    assert!(!log.contains("passcode") && !log.contains("private"), "{log}");
+}

@@ -60,6 +60,7 @@ async fn what_could_never_be_a_message_is_refused_at_the_insert() {
         "SELECT walpost.publish('', '{}')",
         "SELECT walpost.publish(NULL, '{}')",
         "SELECT walpost.publish('/queue/a', '{}', headers => '[1]')",
+        r#"SELECT walpost.publish('/queue/a', '{}', headers => '{"x": "1", "": "x"}')"#,
         "INSERT INTO walpost.outbox (destination, body, body_bytes) VALUES ('/queue/a', '1', '')",
     ] {
         assert!(database.server().try_sql(database.name(), row).is_err(), "{row}");

@@ -1,16 +1,19 @@
 //! The walpost binary as a process.
 
+mod lines;
+
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::OnceLock;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
+
+use lines::Lines;
 
 use crate::sandbox::{Folder, send};
 use crate::wait::until_some;
@@ -338,51 +341,6 @@ impl Drop for Walpost {
         if std::thread::panicking() {
             eprintln!("--- walpost said:\n{}\n---", self.log());
         }
-    }
-}
-
-/// Lines of a stream as they come.
-#[derive(Clone, Debug, Default)]
-struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
-
-impl Lines {
-    fn collect_from(&self, stream: impl Read + Send + 'static) -> JoinHandle<()> {
-        let lines = self.clone();
-        std::thread::spawn(move || {
-            let mut reader = BufReader::new(stream);
-            let mut line = Vec::new();
-            while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
-                lines.lock().push(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned());
-                lines.0.1.notify_all();
-                line.clear();
-            }
-        })
-    }
-
-    fn wait_for(&self, pattern: &str, timeout: Duration) -> Option<String> {
-        let deadline = Instant::now() + timeout;
-        let mut lines = self.lock();
-        let mut seen = 0;
-        loop {
-            if let Some(line) = lines[seen..].iter().find(|line| line.contains(pattern)) {
-                return Some(line.clone());
-            }
-            seen = lines.len();
-            let left = deadline.checked_duration_since(Instant::now())?;
-            lines = self
-                .0
-                .1
-                .wait_timeout(lines, left)
-                .map_or_else(|poisoned| poisoned.into_inner().0, |(lines, _)| lines);
-        }
-    }
-
-    fn text(&self) -> String {
-        self.lock().join("\n")
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
-        self.0.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -1,54 +1,17 @@
 //! A reader of messages over STOMP, independent of walpost.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+mod message;
+mod reader;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::stomp::{Frame, Parser};
+pub use message::Message;
 
 const READ_TIMEOUT: Duration = Duration::from_millis(50);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A message as it arrived.
-#[derive(Clone, Debug)]
-pub struct Message {
-    /// The header `destination`.
-    pub destination: String,
-    /// All headers, unescaped.
-    pub headers: Vec<(String, String)>,
-    /// The body's bytes.
-    pub body: Vec<u8>,
-    /// When it was read.
-    pub at: Instant,
-}
-
-impl Message {
-    fn of(frame: Frame) -> Self {
-        let destination = frame.header("destination").unwrap_or_default().to_owned();
-        Self { destination, headers: frame.headers, body: frame.body, at: Instant::now() }
-    }
-
-    /// The value of the first header `name`.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-
-    /// The body as text.
-    #[must_use]
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    /// The body as JSON, `Null` where it is none.
-    #[must_use]
-    pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_default()
-    }
-}
 
 /// How messages are acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,135 +108,6 @@ impl Builder {
         let consumer = Consumer { shared, thread: Some(thread) };
         consumer.wait_until(CONNECT_TIMEOUT, "subscribed", |state| state.subscribed);
         consumer
-    }
-
-    fn read_on(mut self, shared: &Shared) {
-        while !shared.ended() {
-            let why = match self.session(shared) {
-                Ok(()) => return,
-                Err(why) => why,
-            };
-            if !self.reconnect {
-                shared.lock().failure = Some(why);
-                shared.changed.notify_all();
-                return;
-            }
-            std::thread::sleep(READ_TIMEOUT);
-        }
-    }
-
-    /// Reads until told to end (`Ok`) or until the connection fails.
-    fn session(&mut self, shared: &Shared) -> Result<(), String> {
-        let mut link = Link::connect(self.port)?;
-        let (user, passcode) = &self.login;
-        let headers = [
-            ("accept-version", "1.2"),
-            ("host", &self.vhost),
-            ("login", user),
-            ("passcode", passcode),
-            ("heart-beat", "0,0"),
-        ];
-        link.write(&Frame::new("CONNECT", &headers).encode())?;
-        for (number, destination) in self.destinations.iter().enumerate() {
-            link.write(&self.subscription(number, destination).encode())?;
-        }
-        let last = (self.destinations.len() - 1).to_string();
-        while !shared.ended() {
-            let mut acks = Vec::new();
-            while let Some(raw) = link.parser.next()? {
-                let frame = raw.decode()?;
-                match frame.command.as_str() {
-                    "MESSAGE" => {
-                        self.acknowledge(&frame, &mut acks);
-                        self.keep(Message::of(frame), shared);
-                    }
-                    "RECEIPT" if frame.header("receipt-id") == Some(&last) => {
-                        shared.lock().subscribed = true;
-                        shared.changed.notify_all();
-                    }
-                    "ERROR" => return Err(format!("the broker said {frame:?}")),
-                    _ => {}
-                }
-            }
-            link.write(&acks)?;
-            link.read()?;
-        }
-        link.write(&Frame::new("DISCONNECT", &[]).encode())
-    }
-
-    fn subscription(&self, number: usize, destination: &str) -> Frame {
-        let number = number.to_string();
-        let mut frame = Frame::new(
-            "SUBSCRIBE",
-            &[
-                ("id", &number),
-                ("destination", destination),
-                ("ack", self.ack.mode()),
-                ("receipt", &number),
-            ],
-        );
-        frame.headers.extend_from_slice(&self.headers);
-        if self.ack != Ack::Auto && frame.header("prefetch-count").is_none() {
-            frame.headers.push(("prefetch-count".to_owned(), "1000".to_owned()));
-        }
-        frame
-    }
-
-    fn acknowledge(&self, frame: &Frame, acks: &mut Vec<u8>) {
-        let Some(id) = frame.header("ack") else { return };
-        match self.ack {
-            Ack::Auto => return,
-            // One ACK covers those before it.
-            Ack::Client => acks.clear(),
-            Ack::ClientIndividual => {}
-        }
-        acks.extend(Frame::new("ACK", &[("id", id)]).encode());
-    }
-
-    fn keep(&mut self, message: Message, shared: &Shared) {
-        let mut state = shared.lock();
-        state.count += 1;
-        match &mut self.each {
-            Some(each) => {
-                drop(state);
-                each(message);
-            }
-            None => state.messages.push(message),
-        }
-        shared.changed.notify_all();
-    }
-}
-
-struct Link {
-    stream: TcpStream,
-    parser: Parser,
-    chunk: Vec<u8>,
-}
-
-impl Link {
-    fn connect(port: u16) -> Result<Self, String> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|error| error.to_string())?;
-        stream.set_read_timeout(Some(READ_TIMEOUT)).map_err(|error| error.to_string())?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        Ok(Self { stream, parser: Parser::default(), chunk: vec![0; 256 * 1024] })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.stream.write_all(bytes).map_err(|error| error.to_string())
-    }
-
-    fn read(&mut self) -> Result<(), String> {
-        match self.stream.read(&mut self.chunk) {
-            Ok(0) => Err("the broker closed the connection".to_owned()),
-            Ok(count) => {
-                self.parser.push(&self.chunk[..count]);
-                Ok(())
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                Ok(())
-            }
-            Err(error) => Err(error.to_string()),
-        }
     }
 }
 

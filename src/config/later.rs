@@ -13,17 +13,13 @@ use super::{
 /// A setting of a later version.
 struct Later {
     path: &'static str,
-    /// Whether the value asks for what is not there; the flag says whether somebody set it.
-    asked: fn(&Config, bool) -> bool,
+    /// Whether the value asks for what is not there.
+    asked: fn(&Config) -> bool,
     /// What to do in its place.
     instead: &'static str,
 }
 
-const fn later(
-    path: &'static str,
-    asked: fn(&Config, bool) -> bool,
-    instead: &'static str,
-) -> Later {
+const fn later(path: &'static str, asked: fn(&Config) -> bool, instead: &'static str) -> Later {
     Later { path, asked, instead }
 }
 
@@ -35,40 +31,40 @@ const NO_RETRY: &str =
 const LATER: &[Later] = &[
     later(
         "postgres.tls.mode",
-        |c, _| !matches!(c.postgres.tls.mode, TlsMode::Disable | TlsMode::Prefer),
+        |c| !matches!(c.postgres.tls.mode, TlsMode::Disable | TlsMode::Prefer),
         "write disable or prefer",
     ),
-    later("postgres.tls.ca_file", |c, _| c.postgres.tls.ca_file.is_some(), NO_TLS),
-    later("postgres.tls.cert_file", |c, _| c.postgres.tls.cert_file.is_some(), NO_TLS),
-    later("postgres.tls.key_file", |c, _| c.postgres.tls.key_file.is_some(), NO_TLS),
+    later("postgres.tls.ca_file", |c| c.postgres.tls.ca_file.is_some(), NO_TLS),
+    later("postgres.tls.cert_file", |c| c.postgres.tls.cert_file.is_some(), NO_TLS),
+    later("postgres.tls.key_file", |c| c.postgres.tls.key_file.is_some(), NO_TLS),
     later(
         "replication.failover",
-        |c, _| c.replication.failover == Failover::True,
+        |c| c.replication.failover == Failover::True,
         "write auto or false",
     ),
     later(
         "replication.on_slot_lost",
-        |c, _| c.replication.on_slot_lost == OnSlotLost::Recover,
+        |c| c.replication.on_slot_lost == OnSlotLost::Recover,
         "write halt",
     ),
     later(
         "replication.shard.count",
-        |c, _| c.replication.shard.count > 1,
+        |c| c.replication.shard.count > 1,
         "write 1; one relay has all keys",
     ),
     later(
         "outbox.layout",
-        |c, _| c.outbox.layout == Layout::Debezium,
+        |c| c.outbox.layout == Layout::Debezium,
         "write walpost, django or custom",
     ),
     later(
         "outbox.backfill",
-        |c, _| c.outbox.backfill && !c.outbox.layout.backfill(),
+        |c| c.outbox.backfill && !c.outbox.layout.backfill(),
         "leave it out; rows committed before the slot was made are not published",
     ),
     later(
         "outbox.after_publish",
-        |c, _| {
+        |c| {
             !matches!(c.outbox.after_publish, AfterPublish::Keep)
                 && c.outbox.after_publish != c.outbox.layout.after_publish()
         },
@@ -76,43 +72,43 @@ const LATER: &[Later] = &[
     ),
     later(
         "outbox.retention",
-        |c, _| c.outbox.retention.is_some() && c.outbox.retention != c.outbox.layout.retention(),
+        |c| c.outbox.retention.is_some() && c.outbox.retention != c.outbox.layout.retention(),
         "leave it out or write never; rows are not deleted",
     ),
-    later("broker.tls.enabled", |c, _| c.broker.tls.enabled, NO_BROKER_TLS),
-    later("broker.tls.ca_file", |c, _| c.broker.tls.ca_file.is_some(), NO_BROKER_TLS),
-    later("broker.tls.cert_file", |c, _| c.broker.tls.cert_file.is_some(), NO_BROKER_TLS),
-    later("broker.tls.key_file", |c, _| c.broker.tls.key_file.is_some(), NO_BROKER_TLS),
-    later("broker.tls.key_password", |c, _| !c.broker.tls.key_password.is_empty(), NO_BROKER_TLS),
-    later("broker.tls.server_name", |c, _| c.broker.tls.server_name.is_some(), NO_BROKER_TLS),
+    later("broker.tls.enabled", |c| c.broker.tls.enabled, NO_BROKER_TLS),
+    later("broker.tls.ca_file", |c| c.broker.tls.ca_file.is_some(), NO_BROKER_TLS),
+    later("broker.tls.cert_file", |c| c.broker.tls.cert_file.is_some(), NO_BROKER_TLS),
+    later("broker.tls.key_file", |c| c.broker.tls.key_file.is_some(), NO_BROKER_TLS),
+    later("broker.tls.key_password", |c| !c.broker.tls.key_password.is_empty(), NO_BROKER_TLS),
+    later("broker.tls.server_name", |c| c.broker.tls.server_name.is_some(), NO_BROKER_TLS),
     later(
         "broker.tls.min_version",
-        |c, _| c.broker.tls.min_version != TlsVersion::V1_2,
+        |c| c.broker.tls.min_version != TlsVersion::V1_2,
         NO_BROKER_TLS,
     ),
     later(
         "broker.kind",
-        |c, _| matches!(c.broker.kind, BrokerKind::Activemq | BrokerKind::Artemis),
+        |c| matches!(c.broker.kind, BrokerKind::Activemq | BrokerKind::Artemis),
         "write auto, rabbitmq or other",
     ),
     later(
         "broker.delivery",
-        |c, _| c.broker.delivery == Delivery::Transactions,
+        |c| c.broker.delivery == Delivery::Transactions,
         "write auto or receipts",
     ),
     later(
         "broker.connections",
-        |c, _| c.broker.connections > 1,
+        |c| c.broker.connections > 1,
         "write 1; one connection is faster than the broker",
     ),
-    later("retry.first_wait", |c, _| c.retry.first_wait != defaults().first_wait, NO_RETRY),
-    later("retry.pause_after", |c, _| c.retry.pause_after != defaults().pause_after, NO_RETRY),
-    later("retry.pause", |c, _| c.retry.pause != defaults().pause, NO_RETRY),
-    later("retry.wait", |c, _| c.retry.wait != defaults().wait, NO_RETRY),
-    later("retry.max_attempts", |c, _| c.retry.max_attempts != defaults().max_attempts, NO_RETRY),
-    later("retry.max_parked", |c, _| c.retry.max_parked != defaults().max_parked, NO_RETRY),
-    later("retry.on_exhausted", |c, _| c.retry.on_exhausted != OnExhausted::Dead, NO_RETRY),
-    later("consumers", |c, _| !c.consumers.is_empty(), "leave it out; this version relays only"),
+    later("retry.first_wait", |c| c.retry.first_wait != defaults().first_wait, NO_RETRY),
+    later("retry.pause_after", |c| c.retry.pause_after != defaults().pause_after, NO_RETRY),
+    later("retry.pause", |c| c.retry.pause != defaults().pause, NO_RETRY),
+    later("retry.wait", |c| c.retry.wait != defaults().wait, NO_RETRY),
+    later("retry.max_attempts", |c| c.retry.max_attempts != defaults().max_attempts, NO_RETRY),
+    later("retry.max_parked", |c| c.retry.max_parked != defaults().max_parked, NO_RETRY),
+    later("retry.on_exhausted", |c| c.retry.on_exhausted != OnExhausted::Dead, NO_RETRY),
+    later("consumers", |c| !c.consumers.is_empty(), "leave it out; this version relays only"),
 ];
 
 fn defaults() -> super::Retry {
@@ -126,7 +122,7 @@ pub(super) fn refuse(config: &Config, reader: &mut Reader) {
             Some(line) => (line.origin.clone(), line.value.clone().unwrap_or_default()),
             None => (Origin::Default, String::new()),
         };
-        if asked(config, origin != Origin::Default) {
+        if asked(config) {
             let value = if shown.is_empty() { String::new() } else { format!("{shown} ") };
             let text = format!("{value}is not in this version; {instead}");
             reader.problems.push(Problem { path: (*path).to_owned(), text, origin });

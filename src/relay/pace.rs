@@ -11,7 +11,9 @@ use std::time::Duration;
 /// Messages a second above which the pump rests.
 const BUSY: f64 = 4_000.0;
 /// The longest rest.
-const REST: Duration = Duration::from_millis(2);
+const REST: Duration = Duration::from_millis(1);
+/// The same while the window is at least half full: a message waits far longer for the broker then.
+const LONG_REST: Duration = Duration::from_millis(4);
 /// How long messages are counted before the rate is taken for known.
 const SPAN: Duration = Duration::from_millis(10);
 
@@ -25,10 +27,16 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Nothing is left to do at `now`, with `sent` messages sent since the start. How long to rest
-    /// before the sockets are looked at again; at most for a quarter of the `window`, so that the
-    /// broker never waits for us.
-    pub(super) fn rest(&mut self, now: Duration, sent: u64, window: usize) -> Option<Duration> {
+    /// Nothing is left to do at `now`, with `sent` messages sent since the start, and `in_flight` of
+    /// the `window` without a receipt. How long to rest before the sockets are looked at again; at
+    /// most for a quarter of the window, so that the broker never waits for us.
+    pub(super) fn rest(
+        &mut self,
+        now: Duration,
+        sent: u64,
+        in_flight: usize,
+        window: usize,
+    ) -> Option<Duration> {
         let passed = now.saturating_sub(self.since);
         if passed >= SPAN {
             self.rate = sent.saturating_sub(self.sent) as f64 / passed.as_secs_f64();
@@ -38,7 +46,8 @@ impl Pace {
             return None;
         }
         let quarter = window as f64 / 4.0 / self.rate;
-        Some(Duration::from_secs_f64(quarter).min(REST))
+        let longest = if in_flight >= window.div_ceil(2) { LONG_REST } else { REST };
+        Some(Duration::from_secs_f64(quarter).min(longest))
     }
 }
 
@@ -53,21 +62,22 @@ mod tests {
     #[test]
     fn it_rests_only_while_much_is_on_the_move() {
         let mut pace = Pace::default();
-        assert_eq!(pace.rest(at(100), 10, 1024), None);
+        assert_eq!(pace.rest(at(100), 10, 0, 1024), None);
         // 20 messages in 10 ms: 2 000 a second.
-        assert_eq!(pace.rest(at(110), 30, 1024), None);
+        assert_eq!(pace.rest(at(110), 30, 0, 1024), None);
         // A burst that has not lasted yet.
-        assert_eq!(pace.rest(at(111), 500, 1024), None);
-        assert_eq!(pace.rest(at(120), 1_000, 1024), Some(REST));
-        assert_eq!(pace.rest(at(121), 1_100, 1024), Some(REST));
+        assert_eq!(pace.rest(at(111), 300, 0, 1024), None);
+        assert_eq!(pace.rest(at(120), 500, 0, 1024), Some(REST));
+        assert_eq!(pace.rest(at(121), 500, 511, 1024), Some(REST));
+        assert_eq!(pace.rest(at(122), 500, 512, 1024), Some(LONG_REST));
         // It is over.
-        assert_eq!(pace.rest(at(1_000), 1_110, 1024), None);
+        assert_eq!(pace.rest(at(1_000), 510, 0, 1024), None);
     }
 
     #[test]
     fn a_small_window_is_not_kept_waiting() {
         let mut pace = Pace::default();
-        pace.rest(at(100), 0, 4);
-        assert_eq!(pace.rest(at(200), 1_000, 4), Some(Duration::from_micros(100)));
+        pace.rest(at(100), 0, 0, 4);
+        assert_eq!(pace.rest(at(200), 1_000, 4, 4), Some(Duration::from_micros(100)));
     }
 }

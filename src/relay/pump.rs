@@ -191,10 +191,11 @@ impl Pump {
     }
 
     /// Blocks the thread on purpose: an asynchronous wait would be woken by every packet. Page and
-    /// metrics wait a millisecond at most.
+    /// metrics wait some milliseconds at most.
     fn rest(&mut self) {
         let (now, sent) = (self.clock.now, self.engine.sent());
-        if let Some(rest) = self.pace.rest(now, sent, self.window) {
+        let in_flight = self.engine.in_flight().messages;
+        if let Some(rest) = self.pace.rest(now, sent, in_flight, self.window) {
             std::thread::sleep(rest);
         }
     }

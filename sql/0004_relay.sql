@@ -30,7 +30,7 @@ COMMENT ON COLUMN walpost.relay.epoch IS
 COMMENT ON COLUMN walpost.relay.state IS
     'creating: the slot is being made; streaming: it was made, and if it is missing it was lost';
 COMMENT ON COLUMN walpost.relay.confirmed_lsn IS
-    'How far the slot was confirmed, as of some seconds ago; null: not known yet';
+    'How far the slot was confirmed at least; null: not known yet';
 COMMENT ON COLUMN walpost.relay.confirmed_at IS
     'Everything that was committed before this time was confirmed; null: not known yet';
 COMMENT ON COLUMN walpost.relay.created_at IS

@@ -55,7 +55,7 @@ impl fmt::Display for Lost {
         let ago = humantime::format_duration(Duration::from_secs(gap.ago.as_secs()));
         write!(f, "slot {} does not exist any more: ", one_line(slot))?;
         match gap.confirmed_lsn {
-            Some(lsn) => write!(f, "it was confirmed up to {lsn}, ")?,
+            Some(lsn) => write!(f, "it was confirmed up to {lsn} at least, ")?,
             None => f.write_str("how far it was confirmed is not known, ")?,
         }
         write!(f, "the WAL ends at {} now", gap.end_of_wal)?;
@@ -132,8 +132,11 @@ mod tests {
             bytes: Some(2048),
         };
         let text = Lost { slot: "it's".to_owned(), gap: gap.clone() }.to_string();
-        let facts =
-            ["0/1000, ", "since 2026-01-01 00:00:00 UTC (1m 1s ago)", "0/1800 now, 2048 bytes on;"];
+        let facts = [
+            "0/1000 at least, ",
+            "since 2026-01-01 00:00:00 UTC (1m 1s ago)",
+            "0/1800 now, 2048 bytes on;",
+        ];
         assert!(facts.iter().all(|fact| text.contains(fact)), "{text}");
         assert!(text.contains("insert those rows again (docs"), "{text}");
         assert!(text.contains("WHERE slot = 'it''s', then walpost init"), "{text}");

@@ -25,7 +25,7 @@ fn names_the_gap(database: &Database<'_>, error: &str) {
     let name = database.name();
     for part in [
         &format!("slot {name} does not exist any more: it was confirmed up to "),
-        ", the WAL ends at ",
+        " at least, the WAL ends at ",
         " bytes on; what was committed since ",
         " ago) may not be published. ",
         "Either insert those rows again (docs/operations.md, 'The slot is lost'), or accept the gap",

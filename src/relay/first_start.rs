@@ -1,10 +1,12 @@
 //! What must be there before a slot can be read, made in the order that loses nothing: schema,
-//! publication, slot. `walpost init` and the first start of `walpost run` are this.
+//! publication, the slot's row, slot. `walpost init` and the first start of `walpost run` are this.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::standing::{self, LookError, Standing, Unfit};
 use crate::source::{self, Remedy, SourceError};
+use crate::store::name::one_line;
 use crate::store::setup::{self, Event, SetupError, SetupSettings};
 use crate::store::{Class, ConnectSettings, Store, StoreError};
 
@@ -15,7 +17,7 @@ const WATCH_EACH: Duration = Duration::from_secs(2);
 pub(super) const LOGIN_REMEDY: &str =
     "correct user and password (postgres.url, postgres.password_file) or the server's pg_hba.conf";
 /// A right is missing.
-const GRANT_REMEDY: &str =
+pub(super) const GRANT_REMEDY: &str =
     "have a superuser grant what is missing: 'walpost init --dry-run' prints the lines";
 
 /// What is wanted, and how PostgreSQL is reached.
@@ -38,19 +40,11 @@ pub enum PrepareError {
     /// The slot could not be made.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The publication is there, the slot is not: it may have been lost.
-    #[error(
-        "slot {slot} does not exist although publication {publication} does: it was dropped, or never \
-         made, and what was committed meanwhile is not relayed"
-    )]
-    SlotMissing {
-        /// The slot.
-        slot: String,
-        /// The publication.
-        publication: String,
-    },
-    /// Nothing is there, and nothing is to be made.
-    #[error("slot {0} does not exist, and replication.create is false")]
+    /// The slot is lost, or its row is another database's.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// Something is not there, and nothing is to be made.
+    #[error("{0} does not exist, and replication.create is false")]
     NotToBeMade(String),
 }
 
@@ -60,15 +54,23 @@ impl From<StoreError> for PrepareError {
     }
 }
 
+impl From<LookError> for PrepareError {
+    fn from(error: LookError) -> Self {
+        match error {
+            LookError::Store(error) => error.into(),
+            LookError::Unfit(unfit) => unfit.into(),
+        }
+    }
+}
+
 impl PrepareError {
     /// What an operator must do, for the end of the sentence; `None`: trying again may help.
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             // These texts say it themselves.
-            PrepareError::Setup(SetupError::Unfit(_) | SetupError::Denied(_)) => {
-                Some("then start walpost again")
-            }
+            PrepareError::Setup(SetupError::Unfit(_) | SetupError::Denied(_))
+            | PrepareError::Unfit(_) => Some("then start walpost again"),
             PrepareError::Setup(_) if self.is_login() => Some(LOGIN_REMEDY),
             PrepareError::Setup(SetupError::Store(error)) if error.class() == Class::Operator => {
                 Some(match error.code() {
@@ -84,9 +86,6 @@ impl PrepareError {
                 Remedy::Login => Some(LOGIN_REMEDY),
                 Remedy::Retry | Remedy::ComeBack => None,
             },
-            PrepareError::SlotMissing { .. } => {
-                Some("'walpost init' makes it, and relays what is committed from then on")
-            }
             PrepareError::NotToBeMade(_) => Some("'walpost init' makes what is missing"),
         }
     }
@@ -115,7 +114,9 @@ impl PrepareError {
     }
 }
 
-/// Makes what is missing; `on_event` hears of each thing, and while the slot waits, for whom.
+/// Makes what is missing; `on_event` hears of each thing, and while the slot waits, for whom. A slot
+/// that was made before and is missing now is not made again: that would hide the loss of everything
+/// committed since.
 ///
 /// # Errors
 /// [`PrepareError`]. What was made stays; the next call goes on from there.
@@ -124,12 +125,14 @@ pub async fn prepare(
     on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), PrepareError> {
     let store = Store::connect(&wanted.sql).await?;
-    setup::alone(&store, make(wanted, &store, on_event)).await
+    setup::alone(&store, async {
+        standing::look(&store, &wanted.source.slot).await?;
+        make(wanted, &store, on_event).await
+    })
+    .await
 }
 
-/// [`prepare`] for `walpost run`: only where nothing of walpost's is there yet. A missing slot
-/// beside an existing publication is not made silently: that may be the loss of everything
-/// committed since.
+/// [`prepare`] for `walpost run`: goes on with what is there, and makes what is missing where it may.
 ///
 /// # Errors
 /// [`PrepareError`].
@@ -139,53 +142,44 @@ pub async fn prepare_for_run(
     on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), PrepareError> {
     let store = Store::connect(&wanted.sql).await?;
-    let (slot, publication) = (&wanted.source.slot, &wanted.source.publication);
-    let mut found = look(wanted, &store, on_event).await?;
-    if found == Found::Slot {
+    if go_on(wanted, &store, on_event).await?.is_none() {
         return Ok(());
     }
     // Another walpost may be making just these things.
     setup::alone(&store, async {
-        if found == Found::Nothing {
-            found = look(wanted, &store, on_event).await?;
-        }
-        match found {
-            Found::Slot => Ok(()),
-            Found::Nothing if store.publication(publication).await?.is_some() => {
-                let (slot, publication) = (slot.clone(), publication.clone());
-                Err(PrepareError::SlotMissing { slot, publication })
-            }
-            Found::Nothing | Found::Unmade if create => make(wanted, &store, on_event).await,
-            Found::Nothing | Found::Unmade => Err(PrepareError::NotToBeMade(slot.clone())),
+        match go_on(wanted, &store, on_event).await? {
+            None => Ok(()),
+            Some(_) if create => make(wanted, &store, on_event).await,
+            Some(missing) => Err(PrepareError::NotToBeMade(missing)),
         }
     })
     .await
 }
 
-/// What there is of the slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    /// It is there, and a relay can go on with what is there.
-    Slot,
-    /// It was being made by a walpost that ended, and went with it: nobody has ever read from it.
-    Unmade,
-    /// It is not there.
-    Nothing,
-}
-
-async fn look(
+/// Goes on with what is there, or answers what is missing.
+async fn go_on(
     wanted: &FirstStart,
     store: &Store,
     on_event: &mut impl FnMut(Event<'_>),
-) -> Result<Found, PrepareError> {
-    if store.slot(&wanted.source.slot).await?.is_none() {
-        return Ok(Found::Nothing);
+) -> Result<Option<String>, PrepareError> {
+    let slot = &wanted.source.slot;
+    let standing = standing::look(store, slot).await?;
+    let no_slot = format!("slot {}", one_line(slot));
+    if !standing.slot {
+        return Ok(Some(no_slot));
     }
     for note in setup::check(store, &wanted.setup).await? {
         on_event(Event::Note(note));
     }
-    let made = until_made(wanted, store, on_event).await?;
-    Ok(if made { Found::Slot } else { Found::Unmade })
+    if !standing.table {
+        return Ok(Some("table walpost.relay".to_owned()));
+    }
+    // One that was being made by a walpost that ended may have gone with it: nobody has read from it.
+    if !until_made(wanted, store, on_event).await? {
+        return Ok(Some(no_slot));
+    }
+    mark_made(wanted, store, &standing, on_event).await?;
+    Ok(None)
 }
 
 async fn make(
@@ -194,17 +188,46 @@ async fn make(
     on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), PrepareError> {
     let plan = setup::ensure(store, &wanted.setup, on_event).await?;
+    // Again: before, there may have been no table for the row.
+    let standing = standing::look(store, &wanted.source.slot).await?;
     if !plan.create_slot && until_made(wanted, store, on_event).await? {
+        mark_made(wanted, store, &standing, on_event).await?;
         on_event(Event::Exists(format!("slot {}", wanted.source.slot)));
         return Ok(());
     }
+    store.begin_relay(&wanted.source.slot, &store.server().await?).await?;
     make_slot(wanted, store, on_event).await?;
+    store.relay_made(&wanted.source.slot, standing.row.map_or(0, |row| row.epoch)).await?;
     for table in &wanted.setup.tables {
         if let Some(note) = setup::rows_before_the_slot(store, table).await? {
             on_event(Event::Note(note));
         }
     }
     Ok(())
+}
+
+/// The slot is there: its row says so from now on. Where a walpost ended between the two, nothing is
+/// lost: the slot decodes from its making on.
+async fn mark_made(
+    wanted: &FirstStart,
+    store: &Store,
+    standing: &Standing,
+    on_event: &mut impl FnMut(Event<'_>),
+) -> Result<(), StoreError> {
+    let slot = &wanted.source.slot;
+    match standing.row {
+        Some(row) if row.streaming => return Ok(()),
+        Some(_) => {}
+        None => {
+            on_event(Event::Note(format!(
+                "slot {} was not made by walpost, or by an older one: what was committed before it was \
+                 made is not published",
+                one_line(slot)
+            )));
+            store.begin_relay(slot, &store.server().await?).await?;
+        }
+    }
+    store.relay_made(slot, standing.row.map_or(0, |row| row.epoch)).await
 }
 
 async fn make_slot(

@@ -63,7 +63,6 @@ pub fn first_start(config: &Config) -> Result<FirstStart, TemplateError> {
                 .into_iter()
                 .map(|table| store::TableName::new(table.schema, table.name))
                 .collect(),
-            install_schema: config.outbox.layout == config::Layout::Walpost,
         },
     })
 }

@@ -11,17 +11,20 @@ use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
 use super::clock::rounded;
-use super::first_start::LOGIN_REMEDY;
+use super::first_start::{GRANT_REMEDY, LOGIN_REMEDY};
 use super::logins::Logins;
 use super::standby::Standby;
+use super::standing;
 use super::stop::Stop;
 use crate::lsn::Lsn;
 use crate::source::{self, Remedy, Session, SourceError, Started};
-use crate::store::{ConnectSettings, Store};
+use crate::store::{ConnectSettings, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::status::Phase;
 use crate::telemetry::throttle::Throttle;
 
+/// SQLSTATE of a slot that does not exist.
+const UNDEFINED_OBJECT: &str = "42704";
 /// After a server that shuts down or starts.
 const COME_BACK: Duration = Duration::from_secs(5);
 /// How often the allowed silence is doubled at most.
@@ -36,7 +39,21 @@ pub(super) struct Opened {
     pub(super) confirmed: Lsn,
 }
 
-type Opening = Pin<Box<dyn Future<Output = Result<Opened, SourceError>>>>;
+type Opening = Pin<Box<dyn Future<Output = Result<Opened, OpenError>>>>;
+
+/// Why the slot could not be opened.
+enum OpenError {
+    /// What can be said of the replication connection.
+    Source(SourceError),
+    /// An operator must act.
+    Stop(Stop),
+}
+
+impl From<SourceError> for OpenError {
+    fn from(error: SourceError) -> Self {
+        OpenError::Source(error)
+    }
+}
 
 enum State {
     Waiting(Pin<Box<Sleep>>),
@@ -100,7 +117,11 @@ impl Link {
                         self.logins.accepted();
                         return Poll::Ready(Ok(opened));
                     }
-                    Err(error) => self.lost(&error, now)?,
+                    Err(OpenError::Source(error)) => self.lost(&error, now)?,
+                    Err(OpenError::Stop(stop)) => {
+                        self.state = State::Closed;
+                        return Poll::Ready(Err(stop));
+                    }
                 },
                 State::Up | State::Closed => return Poll::Pending,
             }
@@ -152,36 +173,75 @@ impl Link {
     }
 }
 
-async fn open(needs: Needs) -> Result<Opened, SourceError> {
+async fn open(needs: Needs) -> Result<Opened, OpenError> {
     let mut connection = source::connect(&needs.source).await?;
     needs.telemetry.metrics.connects.postgresql.inc();
     let (host, walsender) = (&connection.address, connection.process_id);
     debug!(%host, walsender, "connected to PostgreSQL; asking for slot {}", needs.source.slot);
     let mut standby: Option<Standby<'_>> = None;
     let session = loop {
-        match source::start(&needs.source, connection).await? {
-            Started::Session(session) => break session,
-            Started::InUse(again, words) => {
+        match source::start(&needs.source, connection).await {
+            Ok(Started::Session(session)) => break session,
+            Ok(Started::InUse(again, words)) => {
                 connection = again;
                 if standby.is_none() {
                     info!("standby until the slot is free: {words}");
                     needs.telemetry.update(|status, _| status.phase = Phase::Standby);
                 }
             }
+            Err(error) => return Err(refused(&needs, error).await),
         }
         let slot = &needs.source.slot;
         standby.get_or_insert_with(|| Standby::new(&needs.sql, slot)).wait().await;
     };
-    Ok(Opened { confirmed: confirmed(&needs).await?, session })
+    Ok(Opened { confirmed: take(&needs).await?, session })
 }
 
-/// The slot's position, read now that it is ours and nobody else moves it (rule 2).
-async fn confirmed(needs: &Needs) -> Result<Lsn, SourceError> {
-    let unknown = |error: &dyn std::fmt::Display| SourceError::Confirmed(error.to_string());
-    let store = Store::connect(&needs.sql).await.map_err(|error| unknown(&error))?;
-    let slot = store.slot(&needs.source.slot).await.map_err(|error| unknown(&error))?;
-    let slot = slot.ok_or_else(|| unknown(&"the slot is gone"))?;
+/// The slot could not be read: where it is gone, what is known of the gap is said.
+async fn refused(needs: &Needs, error: SourceError) -> OpenError {
+    let gone =
+        matches!(&error, SourceError::Server { error, .. } if error.code == UNDEFINED_OBJECT);
+    if !gone {
+        return error.into();
+    }
+    let lost = async {
+        let store = Store::connect(&needs.sql).await?;
+        standing::lost(&store, &needs.source.slot).await
+    };
+    match lost.await {
+        Ok(Some(lost)) => OpenError::Stop(Stop::for_good(lost, "then start walpost again")),
+        Ok(None) => error.into(),
+        Err(unknown) => {
+            debug!("what the lost slot had confirmed can't be read: {unknown}");
+            error.into()
+        }
+    }
+}
+
+/// The slot's position, read now that it is ours and nobody else moves it (rule 2). The epoch is
+/// raised: whoever had the slot before, and was only stopped, writes nothing any more.
+async fn take(needs: &Needs) -> Result<Lsn, OpenError> {
+    let slot = &needs.source.slot;
+    let store = Store::connect(&needs.sql).await.map_err(unknown)?;
+    let server = store.server().await.map_err(unknown)?;
+    let row = store.relay_row(slot).await.map_err(unknown)?;
+    let epoch = store.raise_epoch(slot, &server).await.map_err(unknown)?;
+    debug!(epoch, "the slot is ours");
+    if let Some(before) = row.map(|row| row.timeline).filter(|before| *before != server.timeline) {
+        let now = server.timeline;
+        warn!(before, now, "PostgreSQL is on another timeline: a failover, or a restore");
+    }
+    let gone = || SourceError::Confirmed("the slot is gone".to_owned());
+    let slot = store.slot(slot).await.map_err(unknown)?.ok_or_else(gone)?;
     Ok(slot.confirmed_flush_lsn.unwrap_or(Lsn::INVALID))
+}
+
+/// The slot is ours, and SQL does not say what is to be known of it.
+fn unknown(error: StoreError) -> OpenError {
+    match error.code() {
+        Some("42501") => OpenError::Stop(Stop::for_good(error, GRANT_REMEDY)),
+        _ => OpenError::Source(SourceError::Confirmed(error.to_string())),
+    }
 }
 
 fn backoff() -> ExponentialBackoff {

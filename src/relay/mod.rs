@@ -20,6 +20,7 @@ mod report;
 mod settings;
 mod source_side;
 mod standby;
+pub mod standing;
 mod stop;
 pub mod supervisor;
 

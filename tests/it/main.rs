@@ -21,6 +21,7 @@ mod kill;
 mod layouts;
 mod load;
 mod login;
+mod lost_slot;
 mod memory;
 mod papers;
 mod patience;

@@ -41,16 +41,16 @@ pub enum Misfit {
     NotLogged(TableName),
     /// `walpost.outbox` was made by somebody else.
     #[error(
-        "{0} exists and was not made by walpost: rename it and run walpost init again, or use \
-         outbox.layout: custom"
+        "{0} exists and was not made by walpost, which makes a table of that name: rename it, run \
+         walpost init again, and name it in outbox.tables if it is to be the outbox"
     )]
     ForeignOutbox(TableName),
     /// The slot is older than the publication would be, so that streaming from it would fail.
     #[error(
         "publication {} does not exist, slot {} does: mend replication.publication; if it was dropped, \
          the slot cannot be read any more, and to start anew without what was committed since: SELECT \
-         pg_drop_replication_slot({}), then walpost init",
-        one_line(.0), one_line(.1), literal(.1)
+         pg_drop_replication_slot({slot}); DELETE FROM walpost.relay WHERE slot = {slot}; then walpost init",
+        one_line(.0), one_line(.1), slot = literal(.1)
     )]
     PublicationMissing(String, String),
     /// Rows of an outbox table would never come, unseen.
@@ -110,8 +110,9 @@ pub enum Misfit {
     /// Nothing can be read from the slot any more.
     #[error(
         "slot {} is lost ({}): rows committed after {confirmed} have not been published and cannot be read \
-         from it; to start anew without them: SELECT pg_drop_replication_slot({}), then walpost init",
-        one_line(.0), one_line(.1), literal(.0), confirmed = .2
+         from it; to start anew without them: SELECT pg_drop_replication_slot({slot}); DELETE FROM \
+         walpost.relay WHERE slot = {slot}; then walpost init",
+        one_line(.0), one_line(.1), slot = literal(.0), confirmed = .2
     )]
     SlotLost(String, String, Lsn),
 }

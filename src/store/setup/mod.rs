@@ -36,8 +36,6 @@ pub struct SetupSettings {
     pub publication: String,
     /// The outbox tables.
     pub tables: Vec<TableName>,
-    /// Whether the schema `walpost` is installed and upgraded (layout `walpost`).
-    pub install_schema: bool,
 }
 
 /// What happened; each is one line for the operator.
@@ -206,7 +204,7 @@ async fn apply_schema(
             0 => Event::Created(format!("schema walpost (version {newest})")),
             _ => Event::Changed(format!("schema walpost (version {version} to {newest})")),
         });
-    } else if settings.install_schema {
+    } else {
         on_event(Event::Exists(match found {
             SchemaState::Version(version) => format!("schema walpost (version {version})"),
             SchemaState::Unreadable => "schema walpost".to_owned(),

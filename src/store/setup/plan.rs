@@ -37,9 +37,9 @@ pub enum PublicationStep {
 impl Plan {
     /// The plan for a database of which nothing is known: make everything.
     #[must_use]
-    pub fn from_nothing(settings: &SetupSettings) -> Plan {
+    pub fn from_nothing() -> Plan {
         Plan {
-            upgrade_from: settings.install_schema.then_some(0),
+            upgrade_from: Some(0),
             publication: PublicationStep::Create,
             create_slot: true,
             notes: Vec::new(),
@@ -76,8 +76,7 @@ pub fn judge(findings: &Findings, settings: &SetupSettings) -> (Plan, Vec<Misfit
     if findings.server.wal_level != "logical" {
         misfits.push(Misfit::WalLevel(findings.server.wal_level.clone()));
     }
-    let upgrade_from =
-        if settings.install_schema { judge_schema(findings.schema, &mut notes) } else { None };
+    let upgrade_from = judge_schema(findings.schema, &mut notes);
     for (table, state) in &findings.tables {
         let database = &findings.server.database;
         misfits.extend(judge_table(table, state.as_ref(), upgrade_from, database));

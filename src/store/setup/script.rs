@@ -53,7 +53,7 @@ pub async fn dry_run(
             let name = if user == "postgres" { "walpost".to_owned() } else { user };
             Contents {
                 settings,
-                plan: Plan::from_nothing(settings),
+                plan: Plan::from_nothing(),
                 misfits: Vec::new(),
                 role: Role { name, facts: None, database },
                 blind: Some(error.to_string()),
@@ -115,10 +115,7 @@ fn write_schema(out: &mut String, contents: &Contents<'_>) {
             out.push_str("\n-- The schema walpost.\n");
             out.push_str(&schema::upgrade_sql(version));
         }
-        None if contents.settings.install_schema => {
-            out.push_str("\n-- The schema walpost exists.\n");
-        }
-        None => {}
+        None => out.push_str("\n-- The schema walpost exists.\n"),
     }
 }
 
@@ -161,9 +158,7 @@ fn write_role(out: &mut String, contents: &Contents<'_>) {
         }
     }
     let mut tables = contents.settings.tables.clone();
-    if contents.settings.install_schema {
-        tables.push(TableName::new("walpost", "schema_version"));
-    }
+    tables.push(TableName::new("walpost", "schema_version"));
     let schemas: BTreeSet<String> = tables.iter().map(|table| ident(&table.schema)).collect();
     let schemas = schemas.into_iter().collect::<Vec<_>>().join(", ");
     let _ = writeln!(
@@ -171,6 +166,7 @@ fn write_role(out: &mut String, contents: &Contents<'_>) {
         "GRANT CONNECT ON DATABASE {} TO {role};\n\
          GRANT USAGE ON SCHEMA {schemas} TO {role};\n\
          GRANT SELECT ON {} TO {role};\n\
+         GRANT SELECT, INSERT, UPDATE ON walpost.relay TO {role};\n\
          -- Optional, to see who holds up a slot: GRANT pg_read_all_stats TO {role};",
         ident(database),
         quoted_list(&tables)
@@ -202,18 +198,11 @@ mod tests {
             slot: "walpost".to_owned(),
             publication: "walpost".to_owned(),
             tables: vec![TableName::new("walpost", "outbox")],
-            install_schema: true,
         }
     }
 
     fn contents(settings: &SetupSettings, role: Role) -> Contents<'_> {
-        Contents {
-            settings,
-            plan: Plan::from_nothing(settings),
-            misfits: Vec::new(),
-            role,
-            blind: None,
-        }
+        Contents { settings, plan: Plan::from_nothing(), misfits: Vec::new(), role, blind: None }
     }
 
     fn role(name: &str, facts: Option<RoleFacts>) -> Role {
@@ -231,6 +220,7 @@ mod tests {
             "CREATE ROLE \"relay\" LOGIN REPLICATION;",
             "GRANT CONNECT ON DATABASE \"shop\" TO \"relay\";",
             "GRANT SELECT ON \"walpost\".\"outbox\", \"walpost\".\"schema_version\" TO \"relay\";",
+            "GRANT SELECT, INSERT, UPDATE ON walpost.relay TO \"relay\";",
             "SELECT pg_create_logical_replication_slot('walpost', 'pgoutput');",
         ]
         .iter()

@@ -14,7 +14,6 @@ fn settings() -> SetupSettings {
         slot: "walpost".to_owned(),
         publication: "walpost".to_owned(),
         tables: vec![outbox()],
-        install_schema: true,
     }
 }
 
@@ -106,7 +105,7 @@ fn an_empty_database_gets_everything() {
         found.publication = None;
         found.slot = None;
     });
-    assert_eq!(plan, Plan::from_nothing(&settings()));
+    assert_eq!(plan, Plan::from_nothing());
 }
 
 #[test]

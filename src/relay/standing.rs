@@ -1,0 +1,147 @@
+//! The slot held against its row in `walpost.relay`: a slot that was never made is told from one that
+//! was lost, and a database that was copied or restored from the one that the row speaks of.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::store::name::{literal, one_line};
+use crate::store::{RelayGap, RelayRow, Server, Store, StoreError};
+
+/// What there is; a relay may go on from it, or make what is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Whether the slot is there.
+    pub(super) slot: bool,
+    /// Whether there is a table for the row.
+    pub(super) table: bool,
+    /// The row.
+    pub(super) row: Option<RelayRow>,
+}
+
+/// What was made before and does not fit any more. The text says what an operator can do.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Unfit {
+    /// The slot was there, and is not any more.
+    #[error("{0}")]
+    Lost(Lost),
+    /// The row came with a dump, or the cluster was upgraded.
+    #[error(
+        "the row of slot {} in walpost.relay is of another database (system identifier {}, database oid \
+         {}; this one has {}, {}): a dump was restored here, or the server was upgraded; if nothing that \
+         was committed here is to come from that slot, DELETE FROM walpost.relay WHERE slot = {}",
+        one_line(.slot), .row.system_identifier, .row.database_oid, .here.system_identifier,
+        .here.database_oid, one_line(&literal(.slot))
+    )]
+    OtherCluster {
+        /// The slot.
+        slot: String,
+        /// The row.
+        row: RelayRow,
+        /// The server.
+        here: Box<Server>,
+    },
+}
+
+/// A slot that is gone, and what is known of the gap.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    slot: String,
+    gap: RelayGap,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lost { slot, gap } = self;
+        let ago = humantime::format_duration(Duration::from_secs(gap.ago.as_secs()));
+        write!(f, "slot {} does not exist any more: ", one_line(slot))?;
+        match gap.confirmed_lsn {
+            Some(lsn) => write!(f, "it was confirmed up to {lsn} at least, ")?,
+            None => f.write_str("how far it was confirmed is not known, ")?,
+        }
+        write!(f, "the WAL ends at {} now", gap.end_of_wal)?;
+        if let Some(bytes) = gap.bytes {
+            write!(f, ", {bytes} bytes on")?;
+        }
+        write!(
+            f,
+            "; what was committed since {} UTC ({ago} ago) may not be published. Either insert those rows \
+             again (docs/operations.md, 'The slot is lost'), or accept the gap: DELETE FROM walpost.relay WHERE \
+             slot = {}, then walpost init",
+            gap.since,
+            one_line(&literal(slot))
+        )
+    }
+}
+
+/// Why it could not be looked at, or what does not fit.
+pub(super) enum LookError {
+    Store(StoreError),
+    Unfit(Unfit),
+}
+
+impl From<StoreError> for LookError {
+    fn from(error: StoreError) -> Self {
+        LookError::Store(error)
+    }
+}
+
+/// Looks at slot and row.
+pub(super) async fn look(store: &Store, slot: &str) -> Result<Standing, LookError> {
+    if !store.has_relay_table().await? {
+        let slot = store.slot(slot).await?.is_some();
+        return Ok(Standing { slot, table: false, row: None });
+    }
+    // The row first: a slot that another one makes meanwhile is there after its row.
+    let row = store.relay_row(slot).await?;
+    if let Some(row) = row {
+        let here = store.server().await?;
+        if (row.system_identifier, row.database_oid) != (here.system_identifier, here.database_oid)
+        {
+            let (slot, here) = (slot.to_owned(), Box::new(here));
+            return Err(LookError::Unfit(Unfit::OtherCluster { slot, row, here }));
+        }
+    }
+    let there = store.slot(slot).await?.is_some();
+    if !there
+        && row.is_some_and(|row| row.streaming)
+        && let Some(lost) = lost(store, slot).await?
+    {
+        return Err(LookError::Unfit(Unfit::Lost(lost)));
+    }
+    Ok(Standing { slot: there, table: true, row })
+}
+
+/// What is known of the gap of a slot that is gone; none: there is no row.
+pub(super) async fn lost(store: &Store, slot: &str) -> Result<Option<Lost>, StoreError> {
+    let gap = store.relay_gap(slot).await?;
+    Ok(gap.map(|gap| Lost { slot: slot.to_owned(), gap }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lsn::Lsn;
+
+    #[test]
+    fn a_lost_slot_is_told_with_its_gap_and_both_ways_on() {
+        let mut gap = RelayGap {
+            confirmed_lsn: Some(Lsn(0x1000)),
+            since: "2026-01-01 00:00:00".to_owned(),
+            ago: Duration::from_millis(61_400),
+            end_of_wal: Lsn(0x1800),
+            bytes: Some(2048),
+        };
+        let text = Lost { slot: "it's".to_owned(), gap: gap.clone() }.to_string();
+        let facts = [
+            "0/1000 at least, ",
+            "since 2026-01-01 00:00:00 UTC (1m 1s ago)",
+            "0/1800 now, 2048 bytes on;",
+        ];
+        assert!(facts.iter().all(|fact| text.contains(fact)), "{text}");
+        assert!(text.contains("insert those rows again (docs"), "{text}");
+        assert!(text.contains("WHERE slot = 'it''s', then walpost init"), "{text}");
+        (gap.confirmed_lsn, gap.bytes) = (None, None);
+        let text = Lost { slot: "s".to_owned(), gap }.to_string();
+        assert!(text.contains("is not known") && !text.contains("bytes"), "{text}");
+    }
+}

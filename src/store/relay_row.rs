@@ -1,0 +1,159 @@
+//! The row of `walpost.relay`: what is remembered of a slot beside the slot itself.
+//!
+//! It is there before the slot is, so that a slot that is missing is known to be lost. Each session
+//! raises its epoch, and writes with it: an instance that was stopped while another one took over
+//! writes nothing any more.
+
+use std::time::Duration;
+
+use tokio_postgres::types::Type;
+
+use super::connect::Store;
+use super::error::StoreError;
+use super::query::{Fields, Param};
+use super::server::Server;
+use crate::lsn::Lsn;
+
+/// The row, but for what only [`Store::relay_gap`] needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayRow {
+    /// Of the cluster that the slot was made in.
+    pub system_identifier: u64,
+    /// On which the slot was last read.
+    pub timeline: u32,
+    /// Of the database that the slot was made in.
+    pub database_oid: u32,
+    /// How often a session has taken the slot.
+    pub epoch: i64,
+    /// Whether the slot was made: if it is missing, it was lost.
+    pub streaming: bool,
+}
+
+/// What lies between the last position that was kept and now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayGap {
+    /// The last position; none: it was not known yet.
+    pub confirmed_lsn: Option<Lsn>,
+    /// Since when rows may be missing, as PostgreSQL prints it (UTC).
+    pub since: String,
+    /// How long ago that is.
+    pub ago: Duration,
+    /// Where the WAL ends now.
+    pub end_of_wal: Lsn,
+    /// From the last position to there; none: the position is not known, or is no longer in this WAL.
+    pub bytes: Option<u64>,
+}
+
+const WHAT: &str = "reading the slot's row in walpost.relay";
+
+impl Store {
+    /// Whether the table is there at all. The catalogs are read, so that no right is needed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn has_relay_table(&self) -> Result<bool, StoreError> {
+        let sql =
+            "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = 'walpost' AND c.relname = 'relay')";
+        self.one("looking for walpost.relay", sql, &[]).await?.get(0)
+    }
+
+    /// The slot's row.
+    ///
+    /// # Errors
+    /// [`StoreError`]: 42501 without the right.
+    pub async fn relay_row(&self, slot: &str) -> Result<Option<RelayRow>, StoreError> {
+        let sql = "SELECT system_identifier, timeline, database_oid, epoch, state = 'streaming'
+            FROM walpost.relay WHERE slot = $1";
+        let row = self.first(WHAT, sql, &[(&slot, Type::TEXT)]).await?;
+        row.as_ref().map(relay_row).transpose()
+    }
+
+    /// What may be missing where the slot is lost; none: there is no row.
+    ///
+    /// # Errors
+    /// As [`Store::relay_row`].
+    pub async fn relay_gap(&self, slot: &str) -> Result<Option<RelayGap>, StoreError> {
+        let sql = "SELECT confirmed_lsn, to_char(since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+                extract(epoch FROM clock_timestamp() - since)::float8, end_of_wal,
+                CASE WHEN end_of_wal >= confirmed_lsn
+                    THEN pg_wal_lsn_diff(end_of_wal, confirmed_lsn)::bigint END
+            FROM (SELECT confirmed_lsn, coalesce(confirmed_at, created_at) AS since,
+                pg_current_wal_insert_lsn() AS end_of_wal FROM walpost.relay WHERE slot = $1) AS row";
+        let row = self.first(WHAT, sql, &[(&slot, Type::TEXT)]).await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(RelayGap {
+            confirmed_lsn: row.maybe_lsn(0)?,
+            since: row.get(1)?,
+            ago: Duration::try_from_secs_f64(row.get(2)?).unwrap_or_default(),
+            end_of_wal: row.lsn(3)?,
+            bytes: row.maybe_count(4)?,
+        }))
+    }
+
+    /// Writes the row of a slot that is about to be made; one that is there already stays.
+    ///
+    /// # Errors
+    /// As [`Store::relay_row`].
+    pub async fn begin_relay(&self, slot: &str, server: &Server) -> Result<(), StoreError> {
+        let sql = "INSERT INTO walpost.relay
+                (slot, system_identifier, timeline, database_oid, state)
+            VALUES ($1, $2, $3, $4, 'creating') ON CONFLICT (slot) DO NOTHING";
+        let (identifier, timeline) = signed(server);
+        let params: [Param<'_>; 4] = [
+            (&slot, Type::TEXT),
+            (&identifier, Type::INT8),
+            (&timeline, Type::INT4),
+            (&server.database_oid, Type::OID),
+        ];
+        self.rows("writing the slot's row in walpost.relay", sql, &params).await.map(drop)
+    }
+
+    /// The slot was made.
+    ///
+    /// # Errors
+    /// As [`Store::relay_row`].
+    pub async fn relay_made(&self, slot: &str, epoch: i64) -> Result<(), StoreError> {
+        let sql = "UPDATE walpost.relay SET state = 'streaming', confirmed_lsn =
+                (SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = $1::text::name)
+            WHERE slot = $1 AND epoch = $2 AND state = 'creating'";
+        let params: [Param<'_>; 2] = [(&slot, Type::TEXT), (&epoch, Type::INT8)];
+        self.rows("marking the slot as made in walpost.relay", sql, &params).await.map(drop)
+    }
+
+    /// A session has the slot: whoever had it before writes no more. Answers the new epoch. A row
+    /// that somebody has deleted meanwhile is made again.
+    ///
+    /// # Errors
+    /// As [`Store::relay_row`].
+    pub async fn raise_epoch(&self, slot: &str, server: &Server) -> Result<i64, StoreError> {
+        let sql = "INSERT INTO walpost.relay AS row
+                (slot, system_identifier, timeline, database_oid, epoch, state)
+            VALUES ($1, $2, $3, $4, 1, 'streaming')
+            ON CONFLICT (slot) DO UPDATE SET epoch = row.epoch + 1, timeline = excluded.timeline
+            RETURNING epoch";
+        let (identifier, timeline) = signed(server);
+        let params: [Param<'_>; 4] = [
+            (&slot, Type::TEXT),
+            (&identifier, Type::INT8),
+            (&timeline, Type::INT4),
+            (&server.database_oid, Type::OID),
+        ];
+        self.one("raising the epoch in walpost.relay", sql, &params).await?.get(0)
+    }
+}
+
+fn relay_row(row: &Fields) -> Result<RelayRow, StoreError> {
+    Ok(RelayRow {
+        system_identifier: row.get::<i64>(0)?.cast_unsigned(),
+        timeline: row.get::<i32>(1)?.cast_unsigned(),
+        database_oid: row.get(2)?,
+        epoch: row.get(3)?,
+        streaming: row.get(4)?,
+    })
+}
+
+/// As PostgreSQL keeps them.
+fn signed(server: &Server) -> (i64, i32) {
+    (server.system_identifier.cast_signed(), server.timeline.cast_signed())
+}

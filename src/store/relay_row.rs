@@ -122,14 +122,16 @@ impl Store {
     }
 
     /// A session has the slot: whoever had it before writes no more. Answers the new epoch. A row
-    /// that somebody has deleted meanwhile is made again.
+    /// that somebody has deleted meanwhile is made again. A synchronous standby is not waited for: one
+    /// that is missing must not keep the relay from streaming.
     ///
     /// # Errors
     /// As [`Store::relay_row`].
     pub async fn raise_epoch(&self, slot: &str, server: &Server) -> Result<i64, StoreError> {
-        let sql = "INSERT INTO walpost.relay AS row
+        let sql = "WITH this_commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'local', true))
+            INSERT INTO walpost.relay AS row
                 (slot, system_identifier, timeline, database_oid, epoch, state)
-            VALUES ($1, $2, $3, $4, 1, 'streaming')
+            SELECT $1, $2, $3, $4, 1, 'streaming' FROM this_commit
             ON CONFLICT (slot) DO UPDATE SET epoch = row.epoch + 1, timeline = excluded.timeline
             RETURNING epoch";
         let (identifier, timeline) = signed(server);

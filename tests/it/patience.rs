@@ -190,3 +190,28 @@ fn told_twice_it_waits_for_nobody() {
     assert!(told.elapsed() < Duration::from_secs(2), "{:?}", told.elapsed());
     assert!(walpost.log().contains("messages without a receipt"), "{}", walpost.log());
 }
+
+/// Commits then wait for ever; a relay that waited for its own would not stream.
+#[test]
+fn a_missing_synchronous_standby_does_not_keep_it_from_streaming() {
+    let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
+    let relay =
+        walpost().set("postgres.url", server.url("postgres")).set("broker.hosts", broker.address());
+    let mut first = relay.start();
+    first.await_ready(LONG);
+    assert!(first.terminate(LONG).success());
+    server.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'missing'");
+    server.sql("postgres", "SELECT pg_reload_conf()");
+    until(LONG, "commits wait", || {
+        server.sql("postgres", "SHOW synchronous_standby_names") == "missing"
+    });
+    let started = Instant::now();
+    let mut second = relay.start();
+    second.await_ready(LONG);
+    // A statement is given up after thirty.
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    let publish = "SET synchronous_commit = local; SELECT walpost.publish('/queue/q', '1')";
+    server.sql("postgres", publish);
+    broker.wait_for_sends(1, LONG);
+    assert!(second.terminate(LONG).success());
+}

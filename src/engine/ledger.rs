@@ -13,6 +13,10 @@ pub(super) struct Record {
     pub(super) id: TxId,
     /// The last change of it that became a message.
     pub(super) last: ChangeId,
+    /// How many of its changes became messages, as far as this process has read it.
+    pub(super) accepted: usize,
+    /// No transaction of the stream: rows that are published again, from the table.
+    pub(super) recovered: bool,
     /// Its changes came out of order: positions inside it can't be compared.
     pub(super) unordered: bool,
     /// Its messages in the window.
@@ -74,6 +78,18 @@ impl Ledger {
 
     /// A transaction is read for the first time; it becomes the last of the ledger.
     pub(super) fn open(&mut self, id: TxId, first: ChangeId) -> Key {
+        let key = self.record(id, first, false);
+        self.append(key);
+        key
+    }
+
+    /// Rows come from the table, not from the stream: no position waits for them, and they are not
+    /// recognised should the stream bring them.
+    pub(super) fn open_aside(&mut self, id: TxId) -> Key {
+        self.record(id, ChangeId { lsn: Lsn::INVALID, place: 0 }, true)
+    }
+
+    fn record(&mut self, id: TxId, first: ChangeId, recovered: bool) -> Key {
         let key = self.free.pop().unwrap_or_else(|| {
             self.records.push(None);
             self.records.len() as Key - 1
@@ -81,13 +97,19 @@ impl Ledger {
         self.records[key as usize] = Some(Record {
             id,
             last: first,
+            accepted: 0,
+            recovered,
             unordered: false,
             unreceipted: 0,
             complete: false,
             place: None,
         });
-        self.append(key);
         key
+    }
+
+    /// The oldest transaction that the present session waits for.
+    pub(super) fn first(&self) -> Option<Key> {
+        self.first
     }
 
     /// A transaction of an earlier session comes again; it becomes the last of the ledger.
@@ -189,10 +211,6 @@ impl Ledger {
     /// The latest position counts, not the highest: for deliberate faults.
     pub(super) fn set_done(&mut self, position: Lsn) {
         self.done = position;
-    }
-
-    pub(super) fn first(&self) -> Option<Key> {
-        self.first
     }
 
     pub(super) fn candidate(&self, key: Key) -> Option<Lsn> {

@@ -30,10 +30,12 @@ macro_rules! fault {
 }
 
 mod broker_side;
+mod certify;
 #[cfg(test)]
 mod fault;
 mod lane;
 mod ledger;
+mod recovery;
 mod ring;
 #[cfg(test)]
 mod sim;
@@ -48,6 +50,7 @@ use std::collections::{HashMap, VecDeque};
 use crate::lsn::Lsn;
 use crate::pgoutput::PgTime;
 
+pub use certify::{Certifier, Connections};
 #[cfg(test)]
 pub use fault::Fault;
 use lane::Lane;
@@ -66,6 +69,8 @@ pub struct Engine<M> {
     /// Transactions of earlier sessions that still have messages in the window and have not come
     /// again.
     stale: HashMap<TxId, ledger::Key>,
+    /// What rows that are published again, from the table, are held under; while there are any.
+    recovered: Option<ledger::Key>,
     ring: Ring,
     window: Window<M>,
     lanes: Vec<Lane>,
@@ -92,6 +97,7 @@ impl<M> Engine<M> {
             open: None,
             ledger: Ledger::default(),
             stale: HashMap::new(),
+            recovered: None,
             ring: Ring::new(settings.ring),
             window: Window::new(settings.messages, settings.bytes),
             lanes: (0..settings.lanes.max(1)).map(|_| Lane::default()).collect(),
@@ -139,11 +145,12 @@ impl<M> Engine<M> {
         Some(&self.window.get(key)?.payload)
     }
 
-    /// The transaction that a message in the window belongs to.
+    /// The transaction that a message in the window belongs to; none: its row came from the table.
     #[must_use]
     pub fn transaction(&self, receipt: Receipt) -> Option<TxId> {
         let key = self.window.find(receipt)?;
-        Some(self.ledger.get(self.window.get(key)?.tx)?.id)
+        let record = self.ledger.get(self.window.get(key)?.tx)?;
+        (!record.recovered).then_some(record.id)
     }
 
     /// Messages without a receipt, and their bytes.
@@ -173,7 +180,7 @@ impl<M> Engine<M> {
     /// Whether all that was read is done, so that only what was not read yet can be behind.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.open.is_none() && self.ledger.len() == 0
+        self.open.is_none() && self.ledger.len() == 0 && self.recovered.is_none()
     }
 
     /// The commit time of the oldest transaction with a message in the window. Not for each row.

@@ -3,6 +3,7 @@
 use super::ledger;
 use super::ring::Seen;
 use super::types::{Change, ChangeId, Outgoing, StreamError, TxId};
+use super::window::Origin;
 use super::{Engine, Session};
 use crate::lsn::Lsn;
 use crate::pgoutput::PgTime;
@@ -151,15 +152,17 @@ impl<M> Engine<M> {
         let open = self.open.as_mut().ok_or(StreamError::NotAnnounced)?;
         let at = open.at.filter(|_| open.announced).ok_or(StreamError::NotAnnounced)?;
         open.announced = false;
+        let after = open.record.and_then(|key| Some(self.ledger.get(key)?.last));
         let key = *open.record.get_or_insert_with(|| self.ledger.open(open.id, at));
-        let commit_time = open.commit_time;
+        let of = Origin { tx: key, commit_time: open.commit_time, after };
         if let Some(record) = self.ledger.get_mut(key) {
             record.last = record.last.max(at);
+            record.accepted += 1;
             record.unordered |= open.unordered;
             record.unreceipted += 1;
         }
         let lane = (outgoing.key_hash % self.lanes.len() as u64) as usize;
-        self.window.push(&mut self.lanes[lane].order, lane, key, commit_time, outgoing);
+        self.window.push(&mut self.lanes[lane].order, lane, of, outgoing);
         Ok(())
     }
 
@@ -212,6 +215,10 @@ impl<M> Engine<M> {
         #[cfg(test)]
         self.faulty_fold(key);
         let Some(record) = self.ledger.close(key) else { return };
+        if record.recovered {
+            self.recovered = None;
+            return;
+        }
         if !self.stale.is_empty() {
             self.stale.remove(&record.id);
         }

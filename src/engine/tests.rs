@@ -248,3 +248,49 @@ fn changes_out_of_order_are_repeated_rather_than_missed() {
     engine.begin(tx(1)).unwrap();
     assert_eq!(engine.change(Lsn(120)), Ok(Change::New));
 }
+
+#[test]
+fn a_large_transaction_goes_on_after_a_restart() {
+    let mut engine = ready();
+    engine.begin(tx(1)).unwrap();
+    let mut sent = Vec::new();
+    for row in 0..9 {
+        if !engine.fits(10) {
+            let (receipt, _) = sent.remove(0);
+            engine.receipt(0, receipt, NOW).unwrap();
+        }
+        assert_eq!(engine.change(Lsn(100 + row)).unwrap(), Change::New);
+        engine.accept(message(row)).unwrap();
+        sent.extend(send_all(&mut engine));
+        assert_eq!(engine.large_transaction().is_some(), row >= 4, "{row}");
+    }
+    let (id, up_to) = engine.large_transaction().unwrap();
+    assert_eq!((id, up_to), (tx(1), ChangeId { lsn: Lsn(104), place: 0 }));
+
+    let mut engine = Engine::<u64>::new(settings());
+    engine.resume(id, up_to);
+    engine.session_started(Lsn(0));
+    engine.lane_up(0, NOW);
+    engine.begin(tx(1)).unwrap();
+    let news: Vec<_> = (0..9).map(|row| engine.change(Lsn(100 + row)).unwrap()).collect();
+    assert_eq!(news.iter().filter(|change| **change == Change::New).count(), 4);
+    assert_eq!(news[4..6], [Change::Known, Change::New]);
+}
+
+#[test]
+fn rows_out_of_the_table_hold_no_position() {
+    let mut engine = ready();
+    engine.recover(PgTime(0), message(1)).unwrap();
+    engine.recover(PgTime(0), message(2)).unwrap();
+    assert!(!engine.is_idle());
+    let sent = send_all(&mut engine);
+    assert_eq!(engine.transaction(sent[0].0), None);
+    engine.receipt(0, sent[1].0, NOW).unwrap();
+    assert!(!engine.is_drained());
+    engine.session_lost();
+    assert_eq!(engine.recover(PgTime(0), message(3)), Err(StreamError::NoSession));
+    engine.session_started(Lsn(0));
+    engine.receipt(0, sent[0].0, NOW).unwrap();
+    assert!(engine.is_drained() && engine.is_idle());
+    assert_eq!(engine.large_transaction(), None);
+}

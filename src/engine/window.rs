@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::types::{InFlight, Outgoing, Receipt};
+use super::types::{ChangeId, InFlight, Outgoing, Receipt};
 use crate::pgoutput::PgTime;
 
 /// Low bits of a receipt number: the place in the window. The rest counts how often the place was
@@ -15,6 +15,16 @@ pub(super) const MAX_MESSAGES: usize = 1 << INDEX_BITS;
 /// The key of a message in the window, and of nothing else once it has left.
 pub(super) type Key = u32;
 
+/// Where a message comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    /// The record of its transaction.
+    pub(super) tx: u32,
+    pub(super) commit_time: PgTime,
+    /// The change of its transaction that became the message before it.
+    pub(super) after: Option<ChangeId>,
+}
+
 /// A message in the window.
 pub(super) struct Held<M> {
     pub(super) receipt: Receipt,
@@ -22,6 +32,8 @@ pub(super) struct Held<M> {
     /// The record of its transaction.
     pub(super) tx: u32,
     pub(super) commit_time: PgTime,
+    /// The change of its transaction that became the message before it.
+    pub(super) after: Option<ChangeId>,
     pub(super) size: usize,
     pub(super) payload: M,
     /// The running number of its SEND on the lane's present connection; 0: not sent on it.
@@ -113,8 +125,7 @@ impl<M> Window<M> {
         &mut self,
         order: &mut Order,
         lane: usize,
-        tx: u32,
-        commit_time: PgTime,
+        of: Origin,
         outgoing: Outgoing<M>,
     ) -> Key {
         let key = self.free.pop().unwrap_or_else(|| {
@@ -129,8 +140,9 @@ impl<M> Window<M> {
         self.places[place] = Some(Held {
             receipt: Receipt(self.uses[place] << INDEX_BITS | u64::from(key)),
             lane,
-            tx,
-            commit_time,
+            tx: of.tx,
+            commit_time: of.commit_time,
+            after: of.after,
             size: outgoing.size,
             payload: outgoing.payload,
             sent_no: 0,
@@ -225,6 +237,15 @@ impl<M> Window<M> {
             }
             at = held.next;
         }
+    }
+
+    /// The messages of a lane, oldest first.
+    pub(super) fn in_order(&self, order: &Order) -> impl Iterator<Item = &Held<M>> {
+        std::iter::successors(self.held_at(order.first), |held| self.held_at(held.next))
+    }
+
+    fn held_at(&self, key: Option<Key>) -> Option<&Held<M>> {
+        self.get(key?)
     }
 
     /// The commit time of the oldest transaction that has a message here. Walks the window: for

@@ -1,0 +1,66 @@
+//! Rows that the stream does not bring, and a large transaction that goes on after a restart.
+
+use super::types::{ChangeId, Outgoing, StreamError, TxId};
+use super::window::Origin;
+use super::{Engine, ledger};
+use crate::lsn::Lsn;
+use crate::pgtime::PgTime;
+
+impl<M> Engine<M> {
+    /// A row out of the table becomes a message. It is sent like any other; no position of the stream
+    /// waits for it, so that whoever reads the table keeps account of it: nothing of the stream may be
+    /// read until [`is_drained`](Self::is_drained).
+    ///
+    /// # Errors
+    /// [`StreamError`]: the slot is not held, or the message does not fit into the window.
+    pub fn recover(
+        &mut self,
+        commit_time: PgTime,
+        outgoing: Outgoing<M>,
+    ) -> Result<(), StreamError> {
+        self.session.ok_or(StreamError::NoSession)?;
+        if !self.fits(outgoing.size) {
+            return Err(StreamError::WindowFull);
+        }
+        let nobody = TxId { commit_lsn: Lsn::INVALID, xid: 0, commit_time: PgTime(0) };
+        let key = *self.recovered.get_or_insert_with(|| self.ledger.open_aside(nobody));
+        if let Some(record) = self.ledger.get_mut(key) {
+            record.unreceipted += 1;
+        }
+        let lane = (outgoing.key_hash % self.lanes.len() as u64) as usize;
+        let of = Origin { tx: key, commit_time, after: None };
+        self.window.push(&mut self.lanes[lane].order, lane, of, outgoing);
+        Ok(())
+    }
+
+    /// How far a transaction that is larger than the window is done: its identity, and the last of its
+    /// changes up to which every message has its receipt. None: there is no such transaction, or
+    /// nothing of it is done. What [`resume`](Self::resume) is to be told after a restart.
+    #[must_use]
+    pub fn large_transaction(&self) -> Option<(TxId, ChangeId)> {
+        let key = self.ledger.first()?;
+        let record = self.ledger.get(key)?;
+        if record.accepted <= self.settings.messages || record.unordered {
+            return None;
+        }
+        let up_to =
+            if record.unreceipted == 0 { record.last } else { self.first_unreceipted_after(key)? };
+        Some((record.id, up_to))
+    }
+
+    /// The change before the oldest message of the transaction that is still in the window.
+    fn first_unreceipted_after(&self, tx: ledger::Key) -> Option<ChangeId> {
+        // Something of an earlier session may stand before it.
+        let oldest_of_lane = |lane: &super::Lane| {
+            Some(self.window.in_order(&lane.order).find(|held| held.tx == tx)?.after)
+        };
+        // None is the smallest: the very first message of it.
+        self.lanes.iter().filter_map(oldest_of_lane).min()?
+    }
+
+    /// Before this process started, the messages of a transaction were delivered up to a change. To be
+    /// called before its first session reads anything.
+    pub fn resume(&mut self, id: TxId, up_to: ChangeId) {
+        self.ring.partly_finished(id, up_to);
+    }
+}

@@ -17,6 +17,12 @@ impl PgTime {
         PgTime(micros.saturating_sub(EPOCH))
     }
 
+    /// From microseconds since the Unix epoch.
+    #[must_use]
+    pub fn from_unix_micros(micros: i64) -> Self {
+        PgTime(micros.saturating_sub(EPOCH))
+    }
+
     /// The time since the Unix epoch; zero where it lies before it.
     #[must_use]
     pub fn since_unix(self) -> Duration {

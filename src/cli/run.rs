@@ -15,15 +15,11 @@ use crate::telemetry::{Telemetry, logs};
 
 /// Relays until stopped.
 pub(super) async fn run(flags: args::Run, loaded: Loaded) -> Exit {
-    if flags.recover {
-        complain("run --recover is not in this version; leave it out");
-        return Exit::Usage;
-    }
     if let Err(error) = start_log(&loaded.config) {
         complain(error);
         return Exit::Failed;
     }
-    match relay(&loaded.config).await {
+    match relay(&loaded.config, flags.recover).await {
         Ok(()) => Exit::Done,
         Err(stop) => {
             match loaded.config.log.format {
@@ -39,16 +35,15 @@ pub(super) async fn run(flags: args::Run, loaded: Loaded) -> Exit {
     }
 }
 
-async fn relay(config: &Config) -> Result<(), Stop> {
+async fn relay(config: &Config, recover: bool) -> Result<(), Stop> {
     let misfit = |error: &dyn std::fmt::Display| Stop::ForGood {
         what: error.to_string(),
         remedy: "correct the configuration".to_owned(),
     };
-    let plan = Plan {
-        settings: from_config::settings(config).map_err(|error| misfit(&error))?,
-        first_start: from_config::first_start(config).map_err(|error| misfit(&error))?,
-        create: config.replication.create,
-    };
+    let mut first_start = from_config::first_start(config).map_err(|error| misfit(&error))?;
+    first_start.remake_lost |= recover;
+    let settings = from_config::settings(config).map_err(|error| misfit(&error))?;
+    let plan = Plan { settings, first_start, recover };
     let telemetry = Telemetry::new(&config.replication.slot, &config.replication.publication);
     if let Some(listen) = &config.http.listen {
         let server = http::Server::bind(&listen.to_string(), Arc::clone(&telemetry)).await;

@@ -6,8 +6,7 @@
 use super::problem::{Origin, Problem};
 use super::reader::Reader;
 use super::{
-    AfterPublish, BrokerKind, Config, Delivery, Failover, Layout, OnExhausted, OnSlotLost, TlsMode,
-    TlsVersion,
+    AfterPublish, BrokerKind, Config, Delivery, Failover, Layout, OnExhausted, TlsMode, TlsVersion,
 };
 
 /// A setting of a later version.
@@ -43,11 +42,6 @@ const LATER: &[Later] = &[
         "write auto or false",
     ),
     later(
-        "replication.on_slot_lost",
-        |c| c.replication.on_slot_lost == OnSlotLost::Recover,
-        "write halt",
-    ),
-    later(
         "replication.shard.count",
         |c| c.replication.shard.count > 1,
         "write 1; one relay has all keys",
@@ -56,11 +50,6 @@ const LATER: &[Later] = &[
         "outbox.layout",
         |c| c.outbox.layout == Layout::Debezium,
         "write walpost, django or custom",
-    ),
-    later(
-        "outbox.backfill",
-        |c| c.outbox.backfill && !c.outbox.layout.backfill(),
-        "leave it out; rows committed before the slot was made are not published",
     ),
     later(
         "outbox.after_publish",

@@ -21,7 +21,9 @@ use hashbrown::HashMap;
 
 pub use layout::{LayoutError, Missing};
 pub use message::{Headers, Message};
-pub use settings::{Columns, HeaderStyle, LayoutKind, Settings, SettingsError, TableName};
+pub use settings::{
+    Columns, HeaderStyle, LayoutKind, Settings, SettingsError, TableName, WaitingColumns,
+};
 pub use unfit::{SkipReason, Unfit, UnfitReason};
 
 use crate::lsn::Lsn;

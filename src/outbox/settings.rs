@@ -44,6 +44,19 @@ pub enum LayoutKind {
     Custom(Columns),
 }
 
+/// The columns that tell which rows of a table wait, and in which order they were made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WaitingColumns {
+    /// The message id.
+    pub id: Option<String>,
+    /// When the row was made.
+    pub created_at: Option<String>,
+    /// The inserting transaction, of type `xid8`.
+    pub xid: Option<String>,
+    /// The status of layout `django`.
+    pub status: Option<String>,
+}
+
 /// `outbox.columns`: the names of the columns in layout `custom`. `None`: there is no such column.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
@@ -133,6 +146,31 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// The columns that tell which rows wait.
+    #[must_use]
+    pub fn waiting_columns(&self) -> WaitingColumns {
+        let named = |name: &str| Some(name.to_owned());
+        match &self.layout {
+            LayoutKind::Walpost | LayoutKind::Debezium => WaitingColumns {
+                id: named("id"),
+                created_at: named("created_at"),
+                xid: named("xid"),
+                status: None,
+            },
+            LayoutKind::Django => WaitingColumns {
+                id: named("id"),
+                created_at: named("added"),
+                xid: None,
+                status: named("status"),
+            },
+            LayoutKind::Custom(columns) => WaitingColumns {
+                id: columns.id.clone(),
+                created_at: columns.created_at.clone(),
+                ..WaitingColumns::default()
+            },
+        }
+    }
+
     /// The tables that are outboxes.
     #[must_use]
     pub fn tables(&self) -> Vec<TableName> {

@@ -2,16 +2,14 @@
 //! publication, the slot's row, slot. `walpost init` and the first start of `walpost run` are this.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::standing::{self, LookError, Standing, Unfit};
+use super::slot_maker;
+use super::standing::{self, LookError, SlotStanding, Unfit};
 use crate::source::{self, Remedy, SourceError};
 use crate::store::name::one_line;
+use crate::store::schema;
 use crate::store::setup::{self, Event, SetupError, SetupSettings};
-use crate::store::{Class, ConnectSettings, Store, StoreError};
-
-/// How often it is said whom the slot waits for.
-const WATCH_EACH: Duration = Duration::from_secs(2);
+use crate::store::{Class, ConnectSettings, OutboxTable, RelayRow, RelayState, Store, StoreError};
 
 /// A refused login.
 pub(super) const LOGIN_REMEDY: &str =
@@ -29,6 +27,14 @@ pub struct FirstStart {
     pub source: Arc<source::Settings>,
     /// Publication, tables, schema, slot.
     pub setup: SetupSettings,
+    /// The outbox tables with the columns that tell which of their rows wait.
+    pub tables: Arc<[OutboxTable]>,
+    /// Whether `run` makes what was never there.
+    pub create: bool,
+    /// Whether rows committed before the slot was made are published.
+    pub backfill: bool,
+    /// Whether a slot that was lost is made again, and what was not delivered published.
+    pub remake_lost: bool,
 }
 
 /// Why it could not be made.
@@ -115,8 +121,8 @@ impl PrepareError {
 }
 
 /// Makes what is missing; `on_event` hears of each thing, and while the slot waits, for whom. A slot
-/// that was made before and is missing now is not made again: that would hide the loss of everything
-/// committed since.
+/// that was made before and is missing now is made again only where that was allowed: else it would hide
+/// the loss of everything committed since.
 ///
 /// # Errors
 /// [`PrepareError`]. What was made stays; the next call goes on from there.
@@ -126,7 +132,7 @@ pub async fn prepare(
 ) -> Result<(), PrepareError> {
     let store = Store::connect(&wanted.sql).await?;
     setup::alone(&store, async {
-        standing::look(&store, &wanted.source.slot).await?;
+        standing::look(&store, &wanted.source.slot).await?.allowed(wanted.remake_lost)?;
         make(wanted, &store, on_event).await
     })
     .await
@@ -138,7 +144,6 @@ pub async fn prepare(
 /// [`PrepareError`].
 pub async fn prepare_for_run(
     wanted: &FirstStart,
-    create: bool,
     on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), PrepareError> {
     let store = Store::connect(&wanted.sql).await?;
@@ -149,11 +154,20 @@ pub async fn prepare_for_run(
     setup::alone(&store, async {
         match go_on(wanted, &store, on_event).await? {
             None => Ok(()),
-            Some(_) if create => make(wanted, &store, on_event).await,
-            Some(missing) => Err(PrepareError::NotToBeMade(missing)),
+            Some(missing) if !wanted.create && missing.is_first => {
+                Err(PrepareError::NotToBeMade(missing.what))
+            }
+            Some(_) => make(wanted, &store, on_event).await,
         }
     })
     .await
+}
+
+/// What a relay needs and is not there.
+struct Absent {
+    what: String,
+    /// It was never there, or was not finished.
+    is_first: bool,
 }
 
 /// Goes on with what is there, or answers what is missing.
@@ -161,25 +175,31 @@ async fn go_on(
     wanted: &FirstStart,
     store: &Store,
     on_event: &mut impl FnMut(Event<'_>),
-) -> Result<Option<String>, PrepareError> {
+) -> Result<Option<Absent>, PrepareError> {
     let slot = &wanted.source.slot;
     let standing = standing::look(store, slot).await?;
-    let no_slot = format!("slot {}", one_line(slot));
-    if !standing.slot {
-        return Ok(Some(no_slot));
+    let lost = standing.lost.is_some();
+    let standing = standing.allowed(wanted.remake_lost)?;
+    let no_slot = || Absent { what: format!("slot {}", one_line(slot)), is_first: !lost };
+    if standing.slot != SlotStanding::There {
+        return Ok(Some(no_slot()));
     }
     for note in setup::check(store, &wanted.setup).await? {
         on_event(Event::Note(note));
     }
     if !standing.table {
-        return Ok(Some("table walpost.relay".to_owned()));
+        let what = format!("version {} of the schema walpost", schema::newest());
+        return Ok(Some(Absent { what, is_first: true }));
     }
-    // One that was being made by a walpost that ended may have gone with it: nobody has read from it.
-    if !until_made(wanted, store, on_event).await? {
-        return Ok(Some(no_slot));
+    match standing.row {
+        // One that was being made by a walpost that ended; or one that somebody else made.
+        Some(RelayRow { state: RelayState::Creating, .. }) => Ok(Some(no_slot())),
+        None => {
+            slot_maker::adopt(wanted, store, on_event).await?;
+            Ok(None)
+        }
+        Some(_) => Ok(None),
     }
-    mark_made(wanted, store, &standing, on_event).await?;
-    Ok(None)
 }
 
 async fn make(
@@ -187,95 +207,23 @@ async fn make(
     store: &Store,
     on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), PrepareError> {
-    let plan = setup::ensure(store, &wanted.setup, on_event).await?;
-    // Again: before, there may have been no table for the row.
-    let standing = standing::look(store, &wanted.source.slot).await?;
-    if !plan.create_slot && until_made(wanted, store, on_event).await? {
-        mark_made(wanted, store, &standing, on_event).await?;
-        on_event(Event::Exists(format!("slot {}", wanted.source.slot)));
-        return Ok(());
-    }
-    store.begin_relay(&wanted.source.slot, &store.server().await?).await?;
-    make_slot(wanted, store, on_event).await?;
-    store.relay_made(&wanted.source.slot, standing.row.map_or(0, |row| row.epoch)).await?;
-    for table in &wanted.setup.tables {
-        if let Some(note) = setup::rows_before_the_slot(store, table).await? {
-            on_event(Event::Note(note));
-        }
-    }
-    Ok(())
-}
-
-/// The slot is there: its row says so from now on. Where a walpost ended between the two, nothing is
-/// lost: the slot decodes from its making on.
-async fn mark_made(
-    wanted: &FirstStart,
-    store: &Store,
-    standing: &Standing,
-    on_event: &mut impl FnMut(Event<'_>),
-) -> Result<(), StoreError> {
     let slot = &wanted.source.slot;
-    match standing.row {
-        Some(row) if row.streaming => return Ok(()),
-        Some(_) => {}
-        None => {
-            on_event(Event::Note(format!(
-                "slot {} was not made by walpost, or by an older one: what was committed before it was \
-                 made is not published",
-                one_line(slot)
-            )));
-            store.begin_relay(slot, &store.server().await?).await?;
+    // A slot that is lost stands in the way of nothing else.
+    let before = standing::look(store, slot).await?.allowed(wanted.remake_lost)?;
+    if before.lost.is_some() {
+        slot_maker::give_up_lost(wanted, store, on_event).await?;
+    }
+    setup::ensure(store, &wanted.setup, on_event).await?;
+    // Again: before, there may have been no table for the row.
+    let standing = standing::look(store, slot).await?.allowed(false)?;
+    match (standing.slot, standing.row.map(|row| row.state)) {
+        (SlotStanding::There, None) => slot_maker::adopt(wanted, store, on_event).await?,
+        (SlotStanding::There, Some(RelayState::Creating)) => {
+            slot_maker::drop_unfinished(wanted, store, on_event).await?;
+            slot_maker::make(wanted, store, on_event).await?;
         }
-    }
-    store.relay_made(slot, standing.row.map_or(0, |row| row.epoch)).await
-}
-
-async fn make_slot(
-    wanted: &FirstStart,
-    store: &Store,
-    on_event: &mut impl FnMut(Event<'_>),
-) -> Result<(), PrepareError> {
-    let mut connection = source::connect(&wanted.source).await?;
-    let creator = i32::try_from(connection.process_id).unwrap_or_default();
-    let slot = wanted.source.slot.clone();
-    let mut made = std::pin::pin!(source::create_slot(&mut connection, &slot));
-    loop {
-        tokio::select! {
-            made = &mut made => {
-                let position = made?;
-                on_event(Event::Created(format!("slot {slot} (decodes from {position})")));
-                return Ok(());
-            }
-            () = tokio::time::sleep(WATCH_EACH) => say_blockers(store, creator, on_event).await?,
-        }
-    }
-}
-
-/// A walpost that ended while its slot waited for a transaction leaves a walsender that still tries:
-/// the slot shows, held by that process, and has no position yet. It may come to be, or go (`false`).
-async fn until_made(
-    wanted: &FirstStart,
-    store: &Store,
-    on_event: &mut impl FnMut(Event<'_>),
-) -> Result<bool, PrepareError> {
-    loop {
-        let Some(slot) = store.slot(&wanted.source.slot).await? else { return Ok(false) };
-        let Some(creator) = slot.active_pid.filter(|_| slot.confirmed_flush_lsn.is_none()) else {
-            return Ok(true);
-        };
-        say_blockers(store, creator, on_event).await?;
-        tokio::time::sleep(WATCH_EACH).await;
-    }
-}
-
-async fn say_blockers(
-    store: &Store,
-    creator: i32,
-    on_event: &mut impl FnMut(Event<'_>),
-) -> Result<(), StoreError> {
-    let blockers = store.slot_blockers(creator).await?;
-    if !blockers.is_empty() {
-        on_event(Event::Waiting(&blockers));
+        (SlotStanding::There, Some(_)) => on_event(Event::Exists(format!("slot {slot}"))),
+        (_, _) => slot_maker::make(wanted, store, on_event).await?,
     }
     Ok(())
 }

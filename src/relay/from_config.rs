@@ -13,7 +13,7 @@ use crate::net::Address;
 use crate::outbox::{self, HeaderStyle, LayoutKind, TableName};
 use crate::secret::Secret;
 use crate::store::setup::SetupSettings;
-use crate::store::{self, ConnectSettings};
+use crate::store::{self, ConnectSettings, OutboxTable};
 use crate::template::{Template, TemplateError};
 use crate::{broker, engine, source};
 
@@ -52,10 +52,23 @@ pub fn settings(config: &Config) -> Result<Settings, TemplateError> {
 /// # Errors
 /// As [`settings`].
 pub fn first_start(config: &Config) -> Result<FirstStart, TemplateError> {
-    let tables = outbox_settings(config)?.tables();
+    let settings = outbox_settings(config)?;
+    let waiting = settings.waiting_columns();
+    let tables = settings.tables();
+    let outboxes = tables.iter().map(|table| OutboxTable {
+        table: store::TableName::new(&table.schema, &table.name),
+        id: waiting.id.clone(),
+        created_at: waiting.created_at.clone(),
+        xid: waiting.xid.clone(),
+        status: waiting.status.clone(),
+    });
     Ok(FirstStart {
         sql: connect_settings(config),
         source: Arc::new(source_settings(config)),
+        tables: outboxes.collect(),
+        create: config.replication.create,
+        backfill: config.outbox.backfill,
+        remake_lost: config.replication.on_slot_lost == config::OnSlotLost::Recover,
         setup: SetupSettings {
             slot: config.replication.slot.clone(),
             publication: config.replication.publication.clone(),

@@ -7,8 +7,9 @@ use super::stop::Stop;
 use crate::engine::{Change, Engine, Outgoing, StreamError, TxId};
 use crate::lsn::Lsn;
 use crate::outbox::{Context, Message, Outbox, Row, RowError, SkipReason, Unfit, UnfitReason};
-use crate::pgoutput::{self, Begin, Truncated};
+use crate::pgoutput::{self, Begin, Truncated, Tuple};
 use crate::source::{Incoming, SourceError};
+use crate::store::WaitingRow;
 use crate::telemetry::Metrics;
 
 /// What the stream is read into.
@@ -93,11 +94,7 @@ impl Intake {
                 self.begin = None;
                 engine.commit(commit.commit_lsn, commit.end_lsn).map_err(impossible)?;
             }
-            pgoutput::Message::Relation(relation) => {
-                self.outbox
-                    .relation(&relation)
-                    .map_err(|error| Halt::Stop(Stop::for_good(error, LAYOUT_REMEDY)))?;
-            }
+            pgoutput::Message::Relation(relation) => self.describe(&relation)?,
             pgoutput::Message::Insert(insert) => {
                 if engine.change(lsn).map_err(impossible)? == Change::Known {
                     metrics.skipped.known.inc();
@@ -122,6 +119,12 @@ impl Intake {
             pgoutput::Message::Origin(_) | pgoutput::Message::Type(_) => {}
         }
         Ok(())
+    }
+
+    /// Takes in what a table looks like.
+    pub(super) fn describe(&mut self, relation: &pgoutput::Relation<'_>) -> Result<(), Halt> {
+        let taken = self.outbox.relation(relation);
+        taken.map_err(|error| Halt::Stop(Stop::for_good(error, LAYOUT_REMEDY)))
     }
 
     fn context(&self, lsn: Lsn, clock: &Clock) -> Result<Context, Halt> {
@@ -165,6 +168,40 @@ impl Intake {
                 Ok(())
             }
             Row::Unfit(unfit) => Err(Halt::Stop(unfit_stop(&unfit, &self.place(lsn)))),
+        }
+    }
+
+    /// A row out of the table: the message that it becomes, if it is one.
+    pub(super) fn recovered(
+        &mut self,
+        metrics: &Metrics,
+        relation: u32,
+        columns: u16,
+        row: &WaitingRow,
+        clock: &Clock,
+    ) -> Result<Option<Message>, Halt> {
+        let tuple = Tuple::from_checked(columns, &row.values);
+        let mapped = if row.too_long {
+            self.outbox.truncated(relation, &tuple.values().collect::<Vec<_>>())
+        } else {
+            let commit_time = row.made_at.unwrap_or(clock.wall);
+            let nowhere = Lsn::INVALID;
+            let context = Context { commit_lsn: nowhere, xid: 0, commit_time, now: clock.wall };
+            self.outbox.row(&pgoutput::Insert { relation, new: tuple }, &context)
+        };
+        match mapped.map_err(|error| bad_row(&error, Lsn::INVALID))? {
+            Row::Message(message, dropped) => {
+                metrics.headers_dropped.inc_by(dropped.0 as u64);
+                Ok(Some(message))
+            }
+            Row::Skipped(_) => {
+                metrics.skipped.status.inc();
+                Ok(None)
+            }
+            Row::Unfit(unfit) => Err(Halt::Stop(Stop::for_good(
+                format_args!("{unfit} (a row that waits in the table)"),
+                format_args!("{}correct or delete the row", remedy(&unfit.reason)),
+            ))),
         }
     }
 

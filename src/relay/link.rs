@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,20 +12,21 @@ use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
 use super::clock::rounded;
-use super::first_start::{GRANT_REMEDY, LOGIN_REMEDY};
+use super::first_start::{FirstStart, GRANT_REMEDY, LOGIN_REMEDY};
 use super::logins::Logins;
+use super::recovery::Job;
 use super::standby::Standby;
-use super::standing;
+use super::standing::{self, LookError};
 use super::stop::Stop;
+use super::{first_start, supervisor};
 use crate::lsn::Lsn;
 use crate::source::{self, Remedy, Session, SourceError, Started};
-use crate::store::{ConnectSettings, Store, StoreError};
+use crate::store::setup::Event;
+use crate::store::{RelayState, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::status::Phase;
 use crate::telemetry::throttle::Throttle;
 
-/// SQLSTATE of a slot that does not exist.
-const UNDEFINED_OBJECT: &str = "42704";
 /// After a server that shuts down or starts.
 const COME_BACK: Duration = Duration::from_secs(5);
 /// How often the allowed silence is doubled at most.
@@ -37,6 +39,8 @@ pub(super) struct Opened {
     pub(super) session: Box<Session>,
     /// The slot's position when it became ours.
     pub(super) confirmed: Lsn,
+    /// Rows that are to be published out of the table before the stream is read.
+    pub(super) recovery: Option<Job>,
 }
 
 type Opening = Pin<Box<dyn Future<Output = Result<Opened, OpenError>>>>;
@@ -66,9 +70,21 @@ enum State {
 /// What opening a session needs.
 #[derive(Clone)]
 pub(super) struct Needs {
-    pub(super) source: Arc<source::Settings>,
-    pub(super) sql: ConnectSettings,
-    pub(super) telemetry: Arc<Telemetry>,
+    first_start: Arc<FirstStart>,
+    telemetry: Arc<Telemetry>,
+    /// What the certified snapshot does not cover is still to be published, as an operator told.
+    recover: Arc<AtomicBool>,
+}
+
+impl Needs {
+    pub(super) fn new(first_start: FirstStart, recover: bool, telemetry: Arc<Telemetry>) -> Self {
+        let (first_start, recover) = (Arc::new(first_start), Arc::new(AtomicBool::new(recover)));
+        Needs { first_start, telemetry, recover }
+    }
+
+    fn slot(&self) -> &str {
+        &self.first_start.source.slot
+    }
 }
 
 /// Opens sessions, one after the other.
@@ -174,14 +190,26 @@ impl Link {
 }
 
 async fn open(needs: Needs) -> Result<Opened, OpenError> {
-    let mut connection = source::connect(&needs.source).await?;
+    loop {
+        if let Some(session) = start(&needs).await? {
+            return take(&needs, session).await;
+        }
+        make_again(&needs).await?;
+    }
+}
+
+/// Starts a session, waiting as a standby while another holds the slot. None: the slot is lost, and may
+/// be made again.
+async fn start(needs: &Needs) -> Result<Option<Box<Session>>, OpenError> {
+    let settings = &needs.first_start.source;
+    let mut connection = source::connect(settings).await?;
     needs.telemetry.metrics.connects.postgresql.inc();
     let (host, walsender) = (&connection.address, connection.process_id);
-    debug!(%host, walsender, "connected to PostgreSQL; asking for slot {}", needs.source.slot);
+    debug!(%host, walsender, "connected to PostgreSQL; asking for slot {}", needs.slot());
     let mut standby: Option<Standby<'_>> = None;
-    let session = loop {
-        match source::start(&needs.source, connection).await {
-            Ok(Started::Session(session)) => break session,
+    loop {
+        match source::start(settings, connection).await {
+            Ok(Started::Session(session)) => return Ok(Some(session)),
             Ok(Started::InUse(again, words)) => {
                 connection = again;
                 if standby.is_none() {
@@ -189,51 +217,90 @@ async fn open(needs: Needs) -> Result<Opened, OpenError> {
                     needs.telemetry.update(|status, _| status.phase = Phase::Standby);
                 }
             }
-            Err(error) => return Err(refused(&needs, error).await),
+            Err(error) => return refused(needs, error).await.map(|()| None),
         }
-        let slot = &needs.source.slot;
-        standby.get_or_insert_with(|| Standby::new(&needs.sql, slot)).wait().await;
-    };
-    Ok(Opened { confirmed: take(&needs).await?, session })
+        let sql = &needs.first_start.sql;
+        standby.get_or_insert_with(|| Standby::new(sql, needs.slot())).wait().await;
+    }
 }
 
-/// The slot could not be read: where it is gone, what is known of the gap is said.
-async fn refused(needs: &Needs, error: SourceError) -> OpenError {
-    let gone =
-        matches!(&error, SourceError::Server { error, .. } if error.code == UNDEFINED_OBJECT);
-    if !gone {
-        return error.into();
+/// The slot could not be read. Where it is lost, what is known of the gap is said; `Ok`: it may be made
+/// again.
+async fn refused(needs: &Needs, error: SourceError) -> Result<(), OpenError> {
+    if !matches!(error, SourceError::Server { .. }) {
+        return Err(error.into());
     }
-    let lost = async {
-        let store = Store::connect(&needs.sql).await?;
-        standing::lost(&store, &needs.source.slot).await
+    let looked = async {
+        let store = Store::connect(&needs.first_start.sql).await?;
+        standing::look(&store, needs.slot()).await
     };
-    match lost.await {
-        Ok(Some(lost)) => OpenError::Stop(Stop::for_good(lost, "then start walpost again")),
-        Ok(None) => error.into(),
-        Err(unknown) => {
-            debug!("what the lost slot had confirmed can't be read: {unknown}");
-            error.into()
+    match looked.await {
+        Ok(standing) if standing.lost.is_some() => {
+            let allowed = standing.allowed(needs.first_start.remake_lost);
+            allowed
+                .map(drop)
+                .map_err(|lost| OpenError::Stop(Stop::for_good(lost, "then start walpost again")))
+        }
+        Ok(_) => Err(error.into()),
+        Err(LookError::Unfit(unfit)) => {
+            Err(OpenError::Stop(Stop::for_good(unfit, "then start walpost again")))
+        }
+        Err(LookError::Store(unknown)) => {
+            debug!("whether the slot is lost can't be read: {unknown}");
+            Err(error.into())
         }
     }
+}
+
+/// Makes the slot again that was lost, or that was not finished.
+async fn make_again(needs: &Needs) -> Result<(), OpenError> {
+    let mut say = |event: Event<'_>| supervisor::say(&event, &needs.telemetry);
+    let made = first_start::prepare_for_run(&needs.first_start, &mut say).await;
+    made.map_err(|error| match error.remedy() {
+        Some(remedy) if !error.is_login() => OpenError::Stop(Stop::for_good(error, remedy)),
+        _ => OpenError::Source(SourceError::Recovery(error.to_string())),
+    })
 }
 
 /// The slot's position, read now that it is ours and nobody else moves it (rule 2). The epoch is
 /// raised: whoever had the slot before, and was only stopped, writes nothing any more.
-async fn take(needs: &Needs) -> Result<Lsn, OpenError> {
-    let slot = &needs.source.slot;
-    let store = Store::connect(&needs.sql).await.map_err(unknown)?;
+async fn take(needs: &Needs, session: Box<Session>) -> Result<Opened, OpenError> {
+    let (slot, first_start) = (needs.slot(), &needs.first_start);
+    let store = Store::connect(&first_start.sql).await.map_err(unknown)?;
     let server = store.server().await.map_err(unknown)?;
     let row = store.relay_row(slot).await.map_err(unknown)?;
-    let epoch = store.raise_epoch(slot, &server).await.map_err(unknown)?;
-    debug!(epoch, "the slot is ours");
-    if let Some(before) = row.map(|row| row.timeline).filter(|before| *before != server.timeline) {
-        let now = server.timeline;
-        warn!(before, now, "PostgreSQL is on another timeline: a failover, or a restore");
+    if row.is_some_and(|row| row.state == RelayState::Creating) {
+        // Another walpost began to make it again, and did not get to its end.
+        let text = "the slot was not finished by whoever made it".to_owned();
+        drop(session);
+        make_again(needs).await?;
+        return Err(SourceError::Recovery(text).into());
     }
+    let before = row.map(|row| row.timeline).filter(|before| *before != server.timeline);
+    if let Some(before) = before {
+        let now = server.timeline;
+        warn!(
+            before,
+            now,
+            "PostgreSQL is on another timeline: a failover, or a restore; what is not known to be \
+             delivered is published again"
+        );
+    }
+    let told = needs.recover.load(Ordering::Relaxed);
+    let taken = store.take_relay(slot, &server, told || before.is_some()).await.map_err(unknown)?;
+    needs.recover.store(false, Ordering::Relaxed);
+    debug!(epoch = taken.epoch, "the slot is ours");
     let gone = || SourceError::Confirmed("the slot is gone".to_owned());
-    let slot = store.slot(slot).await.map_err(unknown)?.ok_or_else(gone)?;
-    Ok(slot.confirmed_flush_lsn.unwrap_or(Lsn::INVALID))
+    let state = store.slot(slot).await.map_err(unknown)?.ok_or_else(gone)?;
+    let recovery = taken.recovering.then(|| Job {
+        sql: first_start.sql.clone(),
+        slot: slot.to_owned(),
+        epoch: taken.epoch,
+        tables: Arc::clone(&first_start.tables),
+        max_row: first_start.source.max_row,
+    });
+    let confirmed = state.confirmed_flush_lsn.unwrap_or(Lsn::INVALID);
+    Ok(Opened { session, confirmed, recovery })
 }
 
 /// The slot is ours, and SQL does not say what is to be known of it.

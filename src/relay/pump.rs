@@ -15,10 +15,12 @@ use tokio::time::{Instant, Sleep};
 use tracing::{info, warn};
 
 use super::clock::Clock;
+use super::first_start::FirstStart;
 use super::intake::Intake;
 use super::link::{Link, Needs};
 use super::logins::Logins;
 use super::pace::Pace;
+use super::recovery_side::Feeding;
 use super::report;
 use super::settings::Settings;
 use super::stop::Stop;
@@ -28,7 +30,6 @@ use crate::lsn::Lsn;
 use crate::outbox::{Message, Outbox, SettingsError};
 use crate::pgoutput::PgTime;
 use crate::source::Session;
-use crate::store::ConnectSettings;
 use crate::telemetry::Telemetry;
 use crate::telemetry::status::Phase;
 use crate::telemetry::throttle::Throttle;
@@ -77,6 +78,8 @@ pub(super) struct Pump {
     /// Where the slot stood when the session began.
     pub(super) started_at: Lsn,
     pub(super) intake: Intake,
+    /// Rows that are published out of the table before the slot is read.
+    pub(super) feeding: Option<Feeding>,
     pub(super) engine: Engine<Message>,
     pub(super) lanes: Vec<Lane>,
     /// Which lanes the broker was last seen to hold.
@@ -103,13 +106,13 @@ impl Pump {
     /// Connects to nothing yet.
     pub(super) fn new(
         settings: &Settings,
-        sql: ConnectSettings,
+        first_start: FirstStart,
+        recover: bool,
         telemetry: Arc<Telemetry>,
         requests: mpsc::Receiver<Request>,
     ) -> Result<Self, SettingsError> {
         let epoch = Instant::now();
-        let needs =
-            Needs { source: Arc::clone(&settings.source), sql, telemetry: Arc::clone(&telemetry) };
+        let needs = Needs::new(first_start, recover, Arc::clone(&telemetry));
         telemetry.update(|status, _| {
             status.phase = Phase::Connecting;
             status.in_flight.max_messages = settings.engine.messages;
@@ -123,6 +126,7 @@ impl Pump {
             session: None,
             started_at: Lsn::INVALID,
             intake: Intake::new(Outbox::new(settings.outbox.clone())?),
+            feeding: None,
             engine: Engine::new(settings.engine),
             lanes: (0..lanes).map(|_| Lane::new(Arc::clone(&settings.broker), epoch)).collect(),
             blocked: vec![false; lanes],
@@ -235,8 +239,8 @@ impl Pump {
 
     fn is_finished(&self) -> bool {
         let Some(drain) = &self.draining else { return false };
-        let nothing_to_wait_for =
-            self.session.is_none() || (self.engine.is_drained() && !self.is_reading());
+        let busy = self.is_reading() || self.is_recovering_busily();
+        let nothing_to_wait_for = self.session.is_none() || (self.engine.is_drained() && !busy);
         nothing_to_wait_for || self.clock.now >= drain.deadline
     }
 

@@ -26,7 +26,8 @@ impl Pump {
                 Poll::Pending => Ok(false),
             };
         }
-        match self.poll_read(cx) {
+        let read = if self.feeding.is_some() { self.poll_recovery(cx) } else { self.poll_read(cx) };
+        match read {
             Ok(read) => Ok(read),
             Err(Halt::Stop(stop)) => {
                 self.drain(Some(stop), self.shutdown_timeout);
@@ -37,7 +38,7 @@ impl Pump {
     }
 
     fn session_opened(&mut self, opened: Opened) {
-        let Opened { session, confirmed } = opened;
+        let Opened { session, confirmed, recovery } = opened;
         self.engine.session_started(confirmed);
         self.intake.clear();
         self.started_at = confirmed;
@@ -52,6 +53,9 @@ impl Pump {
             status.source.last_error = None;
         });
         self.session = Some(session);
+        if let Some(job) = recovery {
+            self.recover(job);
+        }
     }
 
     /// Leaves a server that shuts down, with the last position as its last word.
@@ -64,6 +68,7 @@ impl Pump {
 
     fn session_ended(&mut self, error: &SourceError) -> Result<(), Stop> {
         self.session = None;
+        self.feeding = None;
         self.engine.session_lost();
         self.intake.clear();
         self.link.lost(error, self.clock.now)
@@ -117,7 +122,7 @@ impl Pump {
     /// Whether the pump takes more from the slot: not while the window is full, and while
     /// draining only to the end of a transaction that was begun.
     pub(super) fn is_reading(&self) -> bool {
-        let held = self.intake.is_held();
+        let held = self.intake.is_held() || self.feeding.is_some();
         match &self.draining {
             Some(drain) => {
                 !held && self.clock.now < drain.read_until && self.engine.in_transaction()

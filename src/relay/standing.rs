@@ -5,17 +5,40 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::store::name::{literal, one_line};
-use crate::store::{RelayGap, RelayRow, Server, Store, StoreError};
+use crate::store::{RelayGap, RelayRow, RelayState, Server, SlotState, Store, StoreError};
 
 /// What there is; a relay may go on from it, or make what is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Standing {
-    /// Whether the slot is there.
-    pub(super) slot: bool,
+    /// The slot.
+    pub(super) slot: SlotStanding,
     /// Whether there is a table for the row.
     pub(super) table: bool,
     /// The row.
     pub(super) row: Option<RelayRow>,
+    /// The slot was made before and is lost.
+    pub(super) lost: Option<Lost>,
+}
+
+impl Standing {
+    /// A lost slot is an error unless it may be made again.
+    pub(super) fn allowed(self, remake_lost: bool) -> Result<Self, Unfit> {
+        match self.lost {
+            Some(lost) if !remake_lost => Err(Unfit::Lost(Box::new(lost))),
+            _ => Ok(self),
+        }
+    }
+}
+
+/// Whether the slot is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SlotStanding {
+    /// It is not.
+    Missing,
+    /// Its WAL is gone: nothing can be read from it any more.
+    Invalidated,
+    /// It is.
+    There,
 }
 
 /// What was made before and does not fit any more. The text says what an operator can do.
@@ -23,7 +46,7 @@ pub(super) struct Standing {
 pub enum Unfit {
     /// The slot was there, and is not any more.
     #[error("{0}")]
-    Lost(Lost),
+    Lost(Box<Lost>),
     /// The row came with a dump, or the cluster was upgraded.
     #[error(
         "the row of slot {} in walpost.relay is of another database (system identifier {}, database oid \
@@ -46,14 +69,21 @@ pub enum Unfit {
 #[derive(Clone, Debug)]
 pub struct Lost {
     slot: String,
+    /// Why it can't be read, where it is still there.
+    reason: Option<String>,
     gap: RelayGap,
 }
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Lost { slot, gap } = self;
+        let Lost { slot, reason, gap } = self;
         let ago = humantime::format_duration(Duration::from_secs(gap.ago.as_secs()));
-        write!(f, "slot {} does not exist any more: ", one_line(slot))?;
+        match reason {
+            None => write!(f, "slot {} does not exist any more: ", one_line(slot))?,
+            Some(reason) => {
+                write!(f, "slot {} is lost ({}): ", one_line(slot), one_line(reason))?;
+            }
+        }
         match gap.confirmed_lsn {
             Some(lsn) => write!(f, "it was confirmed up to {lsn} at least, ")?,
             None => f.write_str("how far it was confirmed is not known, ")?,
@@ -64,11 +94,18 @@ impl fmt::Display for Lost {
         }
         write!(
             f,
-            "; what was committed since {} UTC ({ago} ago) may not be published. Either insert those rows \
-             again (docs/operations.md, 'The slot is lost'), or accept the gap: DELETE FROM walpost.relay WHERE \
-             slot = {}, then walpost init",
+            "; what was committed since {} UTC ({ago} ago) may not be published. Either publish those rows \
+             out of the table: 'walpost run --recover' (docs/operations.md, 'The slot is lost'), or accept \
+             the gap: ",
             gap.since,
-            one_line(&literal(slot))
+        )?;
+        let name = one_line(&literal(slot));
+        if reason.is_some() {
+            write!(f, "SELECT pg_drop_replication_slot({name}); ")?;
+        }
+        write!(
+            f,
+            "DELETE FROM walpost.relay WHERE slot = {name}, then walpost init with outbox.backfill: false"
         )
     }
 }
@@ -87,9 +124,14 @@ impl From<StoreError> for LookError {
 
 /// Looks at slot and row.
 pub(super) async fn look(store: &Store, slot: &str) -> Result<Standing, LookError> {
+    let standing = |state: Option<&SlotState>| match state {
+        None => SlotStanding::Missing,
+        Some(state) if state.lost().is_some() => SlotStanding::Invalidated,
+        Some(_) => SlotStanding::There,
+    };
     if !store.has_relay_table().await? {
-        let slot = store.slot(slot).await?.is_some();
-        return Ok(Standing { slot, table: false, row: None });
+        let slot = standing(store.slot(slot).await?.as_ref());
+        return Ok(Standing { slot, table: false, row: None, lost: None });
     }
     // The row first: a slot that another one makes meanwhile is there after its row.
     let row = store.relay_row(slot).await?;
@@ -101,20 +143,14 @@ pub(super) async fn look(store: &Store, slot: &str) -> Result<Standing, LookErro
             return Err(LookError::Unfit(Unfit::OtherCluster { slot, row, here }));
         }
     }
-    let there = store.slot(slot).await?.is_some();
-    if !there
-        && row.is_some_and(|row| row.streaming)
-        && let Some(lost) = lost(store, slot).await?
-    {
-        return Err(LookError::Unfit(Unfit::Lost(lost)));
+    let state = store.slot(slot).await?;
+    let there = standing(state.as_ref());
+    let mut lost = None;
+    if there != SlotStanding::There && row.is_some_and(|row| row.state != RelayState::Creating) {
+        let reason = state.as_ref().and_then(SlotState::lost).map(str::to_owned);
+        lost = store.relay_gap(slot).await?.map(|gap| Lost { slot: slot.to_owned(), reason, gap });
     }
-    Ok(Standing { slot: there, table: true, row })
-}
-
-/// What is known of the gap of a slot that is gone; none: there is no row.
-pub(super) async fn lost(store: &Store, slot: &str) -> Result<Option<Lost>, StoreError> {
-    let gap = store.relay_gap(slot).await?;
-    Ok(gap.map(|gap| Lost { slot: slot.to_owned(), gap }))
+    Ok(Standing { slot: there, table: true, row, lost })
 }
 
 #[cfg(test)]
@@ -131,17 +167,22 @@ mod tests {
             end_of_wal: Lsn(0x1800),
             bytes: Some(2048),
         };
-        let text = Lost { slot: "it's".to_owned(), gap: gap.clone() }.to_string();
+        let lost = |slot: &str, gap| Lost { slot: slot.to_owned(), reason: None, gap };
+        let text = lost("it's", gap.clone()).to_string();
         let facts = [
             "0/1000 at least, ",
             "since 2026-01-01 00:00:00 UTC (1m 1s ago)",
             "0/1800 now, 2048 bytes on;",
         ];
         assert!(facts.iter().all(|fact| text.contains(fact)), "{text}");
-        assert!(text.contains("insert those rows again (docs"), "{text}");
-        assert!(text.contains("WHERE slot = 'it''s', then walpost init"), "{text}");
+        assert!(text.contains("'walpost run --recover' (docs"), "{text}");
+        assert!(text.contains("WHERE slot = 'it''s', then walpost init with"), "{text}");
+        let invalidated = Lost { reason: Some("wal_removed".to_owned()), ..lost("s", gap.clone()) };
+        let text = invalidated.to_string();
+        assert!(text.starts_with("slot s is lost (wal_removed): "), "{text}");
+        assert!(text.contains("gap: SELECT pg_drop_replication_slot('s'); DELETE"), "{text}");
         (gap.confirmed_lsn, gap.bytes) = (None, None);
-        let text = Lost { slot: "s".to_owned(), gap }.to_string();
+        let text = lost("s", gap).to_string();
         assert!(text.contains("is not known") && !text.contains("bytes"), "{text}");
     }
 }

@@ -25,8 +25,8 @@ pub struct Plan {
     pub settings: Settings,
     /// What must be there.
     pub first_start: FirstStart,
-    /// Whether a first start makes it.
-    pub create: bool,
+    /// Whether what the certified snapshot does not cover is published first, whatever the slot brings.
+    pub recover: bool,
 }
 
 /// Relays until SIGTERM or SIGINT, or until an operator must act.
@@ -52,7 +52,8 @@ pub async fn run(plan: Plan, telemetry: Arc<Telemetry>) -> Result<(), Stop> {
         Arc::clone(&telemetry),
         tell,
     ));
-    let pump = Pump::new(&plan.settings, sql, telemetry, pump_requests)
+    let (first_start, recover) = (plan.first_start, plan.recover);
+    let pump = Pump::new(&plan.settings, first_start, recover, telemetry, pump_requests)
         .map_err(|error| Stop::for_good(error, "correct the configuration"))?;
     let ended = pump.run().await;
     keeper.abort();
@@ -80,17 +81,9 @@ async fn prepare(plan: &Plan, telemetry: &Telemetry) -> Result<(), Stop> {
     let mut throttle = Throttle::default();
     let mut logins = 0;
     loop {
-        let mut say = |event: Event<'_>| match event {
-            Event::Waiting(_) => {
-                warn!("{event}");
-                let text = event.to_string();
-                telemetry.update(|status, _| status.source.last_error = Some(text));
-            }
-            Event::Note(_) => warn!("{event}"),
-            _ => info!("{event}"),
-        };
+        let mut say = |event: Event<'_>| say(&event, telemetry);
         let attempt: Result<(), PrepareError> =
-            first_start::prepare_for_run(&plan.first_start, plan.create, &mut say).await;
+            first_start::prepare_for_run(&plan.first_start, &mut say).await;
         let Err(error) = attempt else { return Ok(()) };
         logins = if error.is_login() { logins + 1 } else { 0 };
         if let Some(remedy) = error.remedy()
@@ -107,6 +100,19 @@ async fn prepare(plan: &Plan, telemetry: &Telemetry) -> Result<(), Stop> {
             lag.disconnected();
         });
         tokio::time::sleep(wait).await;
+    }
+}
+
+/// What is made is said, and what it waits for is shown.
+pub(super) fn say(event: &Event<'_>, telemetry: &Telemetry) {
+    match event {
+        Event::Waiting(_) => {
+            warn!("{event}");
+            let text = event.to_string();
+            telemetry.update(|status, _| status.source.last_error = Some(text));
+        }
+        Event::Note(_) => warn!("{event}"),
+        _ => info!("{event}"),
     }
 }
 

@@ -93,6 +93,9 @@ pub enum SourceError {
     /// The SQL connection, which is asked for the slot's position, is not there.
     #[error("the slot is ours, but its confirmed position can't be read: {0}")]
     Confirmed(String),
+    /// Rows that are published out of the table can't be read, or their position not kept.
+    #[error("the rows that wait can't be published: {0}")]
+    Recovery(String),
 }
 
 /// What is to be done about it.
@@ -133,7 +136,8 @@ impl SourceError {
             | SourceError::Backend(_)
             | SourceError::Copy(_)
             | SourceError::Unexpected(_)
-            | SourceError::Confirmed(_) => Remedy::Retry,
+            | SourceError::Confirmed(_)
+            | SourceError::Recovery(_) => Remedy::Retry,
         }
     }
 }

@@ -16,6 +16,6 @@ pub use command::Replication;
 pub use connect::connect;
 pub use error::{Remedy, SourceError};
 pub use settings::Settings;
-pub use slot::create_slot;
+pub use slot::{Made, create_slot};
 pub use start::{Started, start};
 pub use stream::{Incoming, Session};

@@ -25,8 +25,42 @@ pub struct RelayRow {
     pub database_oid: u32,
     /// How often a session has taken the slot.
     pub epoch: i64,
-    /// Whether the slot was made: if it is missing, it was lost.
-    pub streaming: bool,
+    /// How far its life has come.
+    pub state: RelayState,
+}
+
+/// How far a slot's life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayState {
+    /// It is being made: one that is there is not finished, and nobody has read from it.
+    Creating,
+    /// It was made; rows that it does not bring are being published. If it is missing, it was lost.
+    Recovering,
+    /// What is published comes from it. If it is missing, it was lost.
+    Streaming,
+}
+
+impl RelayState {
+    fn from_text(text: &str) -> Result<Self, StoreError> {
+        match text {
+            "creating" => Ok(RelayState::Creating),
+            "recovering" => Ok(RelayState::Recovering),
+            "streaming" => Ok(RelayState::Streaming),
+            other => {
+                let cause = format!("state '{}'", super::name::one_line(other));
+                Err(StoreError::Answer { what: WHAT, cause })
+            }
+        }
+    }
+}
+
+/// A session has the slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Goes with everything that is written from now on.
+    pub epoch: i64,
+    /// Whether rows are to be published out of the table before the stream is read.
+    pub recovering: bool,
 }
 
 /// What lies between the last position that was kept and now.
@@ -47,14 +81,15 @@ pub struct RelayGap {
 const WHAT: &str = "reading the slot's row in walpost.relay";
 
 impl Store {
-    /// Whether the table is there at all. The catalogs are read, so that no right is needed.
+    /// Whether the table is there, as this version needs it. The catalogs are read, so that no right is needed.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn has_relay_table(&self) -> Result<bool, StoreError> {
-        let sql =
-            "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname = 'walpost' AND c.relname = 'relay')";
+        let sql = "SELECT EXISTS (SELECT FROM pg_class c
+                JOIN pg_namespace n ON n.oid = c.relnamespace
+                JOIN pg_attribute a ON a.attrelid = c.oid
+            WHERE n.nspname = 'walpost' AND c.relname = 'relay' AND a.attname = 'certified_snapshot')";
         self.one("looking for walpost.relay", sql, &[]).await?.get(0)
     }
 
@@ -63,7 +98,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: 42501 without the right.
     pub async fn relay_row(&self, slot: &str) -> Result<Option<RelayRow>, StoreError> {
-        let sql = "SELECT system_identifier, timeline, database_oid, epoch, state = 'streaming'
+        let sql = "SELECT system_identifier, timeline, database_oid, epoch, state
             FROM walpost.relay WHERE slot = $1";
         let row = self.first(WHAT, sql, &[(&slot, Type::TEXT)]).await?;
         row.as_ref().map(relay_row).transpose()
@@ -109,39 +144,40 @@ impl Store {
         self.rows("writing the slot's row in walpost.relay", sql, &params).await.map(drop)
     }
 
-    /// The slot was made.
+    /// A session has the slot: whoever had it before writes no more. Answers the new epoch. With
+    /// `recover`, everything that is committed now and that the certified snapshot does not cover is to
+    /// be published. A row that somebody has deleted meanwhile is made again. A synchronous standby is
+    /// not waited for: one that is missing must not keep the relay from streaming.
     ///
     /// # Errors
     /// As [`Store::relay_row`].
-    pub async fn relay_made(&self, slot: &str, epoch: i64) -> Result<(), StoreError> {
-        let sql = "UPDATE walpost.relay SET state = 'streaming', confirmed_lsn =
-                (SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = $1::text::name)
-            WHERE slot = $1 AND epoch = $2 AND state = 'creating'";
-        let params: [Param<'_>; 2] = [(&slot, Type::TEXT), (&epoch, Type::INT8)];
-        self.rows("marking the slot as made in walpost.relay", sql, &params).await.map(drop)
-    }
-
-    /// A session has the slot: whoever had it before writes no more. Answers the new epoch. A row
-    /// that somebody has deleted meanwhile is made again. A synchronous standby is not waited for: one
-    /// that is missing must not keep the relay from streaming.
-    ///
-    /// # Errors
-    /// As [`Store::relay_row`].
-    pub async fn raise_epoch(&self, slot: &str, server: &Server) -> Result<i64, StoreError> {
+    pub async fn take_relay(
+        &self,
+        slot: &str,
+        server: &Server,
+        recover: bool,
+    ) -> Result<Taken, StoreError> {
         let sql = "WITH this_commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'local', true))
             INSERT INTO walpost.relay AS row
-                (slot, system_identifier, timeline, database_oid, epoch, state)
-            SELECT $1, $2, $3, $4, 1, 'streaming' FROM this_commit
-            ON CONFLICT (slot) DO UPDATE SET epoch = row.epoch + 1, timeline = excluded.timeline
-            RETURNING epoch";
+                (slot, system_identifier, timeline, database_oid, epoch, state, exported_snapshot)
+            SELECT $1, $2, $3, $4, 1, CASE WHEN $5 THEN 'recovering' ELSE 'streaming' END,
+                CASE WHEN $5 THEN pg_current_snapshot() END FROM this_commit
+            ON CONFLICT (slot) DO UPDATE SET epoch = row.epoch + 1, timeline = excluded.timeline,
+                state = CASE WHEN $5 THEN 'recovering' ELSE row.state END,
+                exported_snapshot = CASE WHEN $5 THEN excluded.exported_snapshot
+                    ELSE row.exported_snapshot END,
+                recovery_cursor = CASE WHEN NOT $5 THEN row.recovery_cursor END
+            RETURNING epoch, state = 'recovering'";
         let (identifier, timeline) = signed(server);
-        let params: [Param<'_>; 4] = [
+        let params: [Param<'_>; 5] = [
             (&slot, Type::TEXT),
             (&identifier, Type::INT8),
             (&timeline, Type::INT4),
             (&server.database_oid, Type::OID),
+            (&recover, Type::BOOL),
         ];
-        self.one("raising the epoch in walpost.relay", sql, &params).await?.get(0)
+        let row = self.one("raising the epoch in walpost.relay", sql, &params).await?;
+        Ok(Taken { epoch: row.get(0)?, recovering: row.get(1)? })
     }
 }
 
@@ -151,11 +187,11 @@ fn relay_row(row: &Fields) -> Result<RelayRow, StoreError> {
         timeline: row.get::<i32>(1)?.cast_unsigned(),
         database_oid: row.get(2)?,
         epoch: row.get(3)?,
-        streaming: row.get(4)?,
+        state: RelayState::from_text(row.get(4)?)?,
     })
 }
 
 /// As PostgreSQL keeps them.
-fn signed(server: &Server) -> (i64, i32) {
+pub(super) fn signed(server: &Server) -> (i64, i32) {
     (server.system_identifier.cast_signed(), server.timeline.cast_signed())
 }

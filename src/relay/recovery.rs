@@ -1,0 +1,237 @@
+//! Recovery: rows that the stream does not bring are published out of the table, before the stream is
+//! read. First start, lost slot, failover and an operator's `--recover` are all this.
+//!
+//! A task reads the rows in chunks; the pump sends them. Only when every row of a chunk has its receipt
+//! is the position kept and the next chunk read, so that a kill repeats one chunk at most. See
+//! `docs/design.md`.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::pgoutput;
+use crate::store::{
+    ConnectSettings, Cursor, Next, OutboxTable, Position, Reader, Store, StoreError, WaitingColumn,
+    WaitingRow,
+};
+
+/// Rows that are handed over together, and their bytes.
+const BATCH: usize = 100;
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// What a recovery needs to know.
+#[derive(Clone, Debug)]
+pub(super) struct Job {
+    pub(super) sql: ConnectSettings,
+    pub(super) slot: String,
+    /// Of the session that holds the slot.
+    pub(super) epoch: i64,
+    /// In this order, one after the other.
+    pub(super) tables: Arc<[OutboxTable]>,
+    /// A longer row is not read whole.
+    pub(super) max_row: usize,
+}
+
+/// What the task hands over.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// What the rows that come next look like.
+    Table(Described),
+    /// Rows to be sent.
+    Rows(Vec<WaitingRow>),
+    /// A chunk ends: goes on when told that every row before has its receipt.
+    ChunkEnds,
+    /// The position after that chunk is kept.
+    Kept,
+    /// Everything that waited was published.
+    Done,
+    /// It can't go on.
+    Failed(RecoveryError),
+}
+
+/// A table, as a Relation message would describe it.
+#[derive(Debug)]
+pub(super) struct Described {
+    pub(super) oid: u32,
+    schema: String,
+    name: String,
+    pub(super) columns: Vec<WaitingColumn>,
+}
+
+impl Described {
+    pub(super) fn relation(&self) -> pgoutput::Relation<'_> {
+        let columns = self.columns.iter().map(|column| pgoutput::Column {
+            key: false,
+            name: &column.name,
+            type_oid: column.type_oid,
+            type_modifier: column.type_modifier,
+        });
+        pgoutput::Relation {
+            oid: self.oid,
+            namespace: &self.schema,
+            name: &self.name,
+            replica_identity: b'd',
+            columns: columns.collect(),
+        }
+    }
+}
+
+/// Why a recovery can't go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RecoveryError {
+    /// PostgreSQL could not be asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The row's epoch is another one's.
+    #[error("another walpost has taken the slot")]
+    Superseded,
+}
+
+/// The task's two ends.
+pub(super) struct Recovery {
+    pub(super) steps: mpsc::Receiver<Step>,
+    receipted: mpsc::Sender<()>,
+    task: AbortHandle,
+}
+
+impl Drop for Recovery {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Recovery {
+    /// Begins, or goes on from the position that was kept.
+    pub(super) fn start(job: Job) -> Self {
+        let (hand, steps) = mpsc::channel(1);
+        let (receipted, mut goes_on) = mpsc::channel(1);
+        let task = tokio::spawn(async move {
+            let mut reading = Reading { job, hand, goes_on: &mut goes_on };
+            let last = match reading.run().await {
+                Ok(true) => Step::Done,
+                // The pump has gone.
+                Ok(false) => return,
+                Err(error) => Step::Failed(error),
+            };
+            let _ = reading.hand.send(last).await;
+        });
+        Recovery { steps, receipted, task: task.abort_handle() }
+    }
+
+    /// Every row up to the end of the chunk has its receipt.
+    pub(super) fn chunk_receipted(&self) {
+        // One is asked for at a time, so that there is room.
+        let _ = self.receipted.try_send(());
+    }
+}
+
+struct Reading<'a> {
+    job: Job,
+    hand: mpsc::Sender<Step>,
+    goes_on: &'a mut mpsc::Receiver<()>,
+}
+
+impl Reading<'_> {
+    /// `false`: the pump has gone.
+    async fn run(&mut self) -> Result<bool, RecoveryError> {
+        let keeper = Store::connect(&self.job.sql).await?;
+        let Job { slot, epoch, .. } = &self.job;
+        let state = keeper.recovery_state(slot, *epoch).await?;
+        let state = state.ok_or(RecoveryError::Superseded)?;
+        let tables = Arc::clone(&self.job.tables);
+        // A table that is no longer among them: from the beginning.
+        let first = state.cursor.as_ref().and_then(|cursor| {
+            tables.iter().position(|table| table.table.to_string() == cursor.table)
+        });
+        let mut after = state.cursor.and_then(|cursor| cursor.at);
+        for table in &tables[first.unwrap_or(0)..] {
+            let store = Store::connect(&self.job.sql).await?;
+            let after = after.take().filter(|_| first.is_some());
+            let max_row = self.job.max_row;
+            let reader =
+                Reader::open(store, table, &state.between, after.as_ref(), max_row).await?;
+            if !self.table(&keeper, table, reader).await? {
+                return Ok(false);
+            }
+        }
+        let Job { slot, epoch, .. } = &self.job;
+        if !keeper.recovered(slot, *epoch).await? {
+            return Err(RecoveryError::Superseded);
+        }
+        Ok(true)
+    }
+
+    async fn table(
+        &mut self,
+        keeper: &Store,
+        table: &OutboxTable,
+        mut reader: Reader,
+    ) -> Result<bool, RecoveryError> {
+        let described = Described {
+            oid: reader.oid,
+            schema: table.table.schema.clone(),
+            name: table.table.name.clone(),
+            columns: reader.columns.clone(),
+        };
+        if !self.hand(Step::Table(described)).await {
+            return Ok(false);
+        }
+        let (mut batch, mut bytes) = (Vec::with_capacity(BATCH), 0);
+        // Rows may share a position; it is kept only when a row with a later one was read.
+        let (mut passed, mut latest) = (None::<Position>, None::<Position>);
+        loop {
+            let (ends_chunk, ends_table) = match reader.next().await? {
+                Next::Row(row) => {
+                    if row.position != latest {
+                        passed = std::mem::replace(&mut latest, row.position.clone());
+                    }
+                    bytes += row.values.len();
+                    batch.push(row);
+                    if batch.len() < BATCH && bytes < BATCH_BYTES {
+                        continue;
+                    }
+                    (false, false)
+                }
+                Next::ChunkEnd => (true, false),
+                Next::End => (true, true),
+            };
+            bytes = 0;
+            let rows = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
+            if !self.hand(Step::Rows(rows)).await {
+                return Ok(false);
+            }
+            let at = if ends_table { &latest } else { &passed };
+            if ends_chunk && !self.chunk(keeper, table, at.as_ref()).await? {
+                return Ok(false);
+            }
+            if ends_table {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Waits for the receipts of a chunk, and keeps its position.
+    async fn chunk(
+        &mut self,
+        keeper: &Store,
+        table: &OutboxTable,
+        at: Option<&Position>,
+    ) -> Result<bool, RecoveryError> {
+        if !self.hand(Step::ChunkEnds).await || self.goes_on.recv().await.is_none() {
+            return Ok(false);
+        }
+        if let Some(at) = at {
+            let cursor = Cursor { table: table.table.to_string(), at: Some(at.clone()) };
+            let Job { slot, epoch, .. } = &self.job;
+            if !keeper.keep_cursor(slot, *epoch, &cursor).await? {
+                return Err(RecoveryError::Superseded);
+            }
+        }
+        Ok(self.hand(Step::Kept).await)
+    }
+
+    async fn hand(&self, step: Step) -> bool {
+        self.hand.send(step).await.is_ok()
+    }
+}

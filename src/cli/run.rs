@@ -43,7 +43,8 @@ async fn relay(config: &Config, recover: bool) -> Result<(), Stop> {
     let mut first_start = from_config::first_start(config).map_err(|error| misfit(&error))?;
     first_start.remake_lost |= recover;
     let settings = from_config::settings(config).map_err(|error| misfit(&error))?;
-    let plan = Plan { settings, first_start, recover };
+    let retention = config.outbox.retention;
+    let plan = Plan { settings, first_start, recover, retention };
     let telemetry = Telemetry::new(&config.replication.slot, &config.replication.publication);
     if let Some(listen) = &config.http.listen {
         let server = http::Server::bind(&listen.to_string(), Arc::clone(&telemetry)).await;

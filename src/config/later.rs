@@ -59,11 +59,6 @@ const LATER: &[Later] = &[
         },
         "leave it out or write keep; rows stay as they are",
     ),
-    later(
-        "outbox.retention",
-        |c| c.outbox.retention.is_some() && c.outbox.retention != c.outbox.layout.retention(),
-        "leave it out or write never; rows are not deleted",
-    ),
     later("broker.tls.enabled", |c| c.broker.tls.enabled, NO_BROKER_TLS),
     later("broker.tls.ca_file", |c| c.broker.tls.ca_file.is_some(), NO_BROKER_TLS),
     later("broker.tls.cert_file", |c| c.broker.tls.cert_file.is_some(), NO_BROKER_TLS),

@@ -13,6 +13,9 @@ use crate::broker::{HostErrorKind, LaneError, LaneEvent};
 use crate::engine::{Action, CloseReason, Halt, LaneDown, Receipt};
 use crate::stomp::ErrorFrame;
 
+/// After so many receipts the keeper is told, for the sake of a large transaction.
+const TELL_EACH: u64 = 2_000;
+
 impl Pump {
     /// Gives each lane its turn. `true`: something moved, so the window may have room.
     ///
@@ -94,6 +97,9 @@ impl Pump {
                 Err(error) => self.lane_lost(lane, &error),
             }
         }
+        if moved && self.telemetry.metrics.receipts.get() >= self.told_receipts + TELL_EACH {
+            self.tell_keeper();
+        }
         moved
     }
 
@@ -106,6 +112,9 @@ impl Pump {
 
     fn poll_send(&mut self, lane: usize, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
+        if self.unsure_since.is_some() {
+            return false;
+        }
         while let Some(connection) = self.lanes[lane].connection() {
             let mut unsendable = None;
             while connection.has_room()

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::pump::Request;
@@ -26,24 +27,26 @@ pub(super) async fn run(
     slot: String,
     telemetry: Arc<Telemetry>,
     tell: mpsc::Sender<Request>,
+    ask: Arc<Notify>,
 ) {
     let mut throttle = Throttle::new(Duration::from_secs(60));
     let (mut store, mut polled) = (None, None);
     loop {
+        let asked = Instant::now();
         let looked = look(&sql, &slot, &telemetry, store.take(), &mut polled);
         let looked = tokio::time::timeout(PATIENCE, looked).await;
         match looked.unwrap_or_else(|_| Err(silent())) {
             Ok((connected, holder)) => {
                 store = Some(connected);
                 // A full channel: the pump has more urgent things to hear.
-                let _ = tell.try_send(Request::Holder(holder));
+                let _ = tell.try_send(Request::Holder(holder, asked));
             }
             Err(error) => {
                 polled = None;
                 // Said again in a second, should the channel be full.
                 let _ = tell.try_send(match error.class() {
                     Class::ShuttingDown => Request::Release,
-                    _ => Request::Holder(None),
+                    _ => Request::Holder(None, asked),
                 });
                 let what = format!("the slot's state can't be read: {error}");
                 if let Some(more) = throttle.allow("sql", clock::unix_now()) {
@@ -55,7 +58,7 @@ pub(super) async fn run(
                 });
             }
         }
-        tokio::time::sleep(EACH).await;
+        let _ = tokio::time::timeout(EACH, ask.notified()).await;
     }
 }
 

@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::clock::rounded;
 use super::first_start::{FirstStart, GRANT_REMEDY, LOGIN_REMEDY};
+use super::guarding::{self, Entry};
 use super::logins::Logins;
 use super::recovery::Job;
 use super::standby::Standby;
@@ -21,6 +22,8 @@ use super::stop::Stop;
 use super::{first_start, supervisor};
 use crate::lsn::Lsn;
 use crate::source::{self, Remedy, Session, SourceError, Started};
+use crate::store::guard::KeptGuard;
+use crate::store::keeping::LastReceipted;
 use crate::store::setup::Event;
 use crate::store::{RelayState, Store, StoreError};
 use crate::telemetry::Telemetry;
@@ -39,6 +42,10 @@ pub(super) struct Opened {
     pub(super) session: Box<Session>,
     /// The slot's position when it became ours.
     pub(super) confirmed: Lsn,
+    /// Goes with everything that is written.
+    pub(super) epoch: i64,
+    /// How far a large transaction was delivered before.
+    pub(super) last_receipted: Option<LastReceipted>,
     /// Rows that are to be published out of the table before the stream is read.
     pub(super) recovery: Option<Job>,
 }
@@ -73,13 +80,15 @@ pub(super) struct Needs {
     first_start: Arc<FirstStart>,
     telemetry: Arc<Telemetry>,
     /// What the certified snapshot does not cover is still to be published, as an operator told.
-    recover: Arc<AtomicBool>,
+    told: Arc<AtomicBool>,
+    /// It is to be published, since what was open when the publication changed has ended.
+    settled: Arc<AtomicBool>,
 }
 
 impl Needs {
-    pub(super) fn new(first_start: FirstStart, recover: bool, telemetry: Arc<Telemetry>) -> Self {
-        let (first_start, recover) = (Arc::new(first_start), Arc::new(AtomicBool::new(recover)));
-        Needs { first_start, telemetry, recover }
+    pub(super) fn new(first_start: Arc<FirstStart>, told: bool, telemetry: Arc<Telemetry>) -> Self {
+        let (told, settled) = (Arc::new(AtomicBool::new(told)), Arc::default());
+        Needs { first_start, telemetry, told, settled }
     }
 
     fn slot(&self) -> &str {
@@ -148,6 +157,11 @@ impl Link {
     pub(super) fn progressed(&mut self) {
         self.backoff = backoff();
         self.silences = 0;
+    }
+
+    /// The next session is to publish what is not known to be delivered.
+    pub(super) fn recover(&self) {
+        self.needs.settled.store(true, Ordering::Relaxed);
     }
 
     /// The session ended or could not be opened: comes back after a while.
@@ -286,9 +300,11 @@ async fn take(needs: &Needs, session: Box<Session>) -> Result<Opened, OpenError>
              delivered is published again"
         );
     }
-    let told = needs.recover.load(Ordering::Relaxed);
-    let taken = store.take_relay(slot, &server, told || before.is_some()).await.map_err(unknown)?;
-    needs.recover.store(false, Ordering::Relaxed);
+    let (guard, recover) = guard(needs, &store).await?;
+    let recover = recover || before.is_some();
+    let taken = store.take_relay(slot, &server, recover, &guard).await.map_err(unknown)?;
+    needs.told.store(false, Ordering::Relaxed);
+    needs.settled.store(false, Ordering::Relaxed);
     debug!(epoch = taken.epoch, "the slot is ours");
     let gone = || SourceError::Confirmed("the slot is gone".to_owned());
     let state = store.slot(slot).await.map_err(unknown)?.ok_or_else(gone)?;
@@ -300,7 +316,22 @@ async fn take(needs: &Needs, session: Box<Session>) -> Result<Opened, OpenError>
         max_row: first_start.source.max_row,
     });
     let confirmed = state.confirmed_flush_lsn.unwrap_or(Lsn::INVALID);
-    Ok(Opened { session, confirmed, recovery })
+    let (epoch, last_receipted) = (taken.epoch, taken.last_receipted);
+    Ok(Opened { session, confirmed, epoch, last_receipted, recovery })
+}
+
+/// What the guard says before anything is read, and whether what may be missing is to be published.
+async fn guard(needs: &Needs, store: &Store) -> Result<(KeptGuard, bool), OpenError> {
+    let told = needs.told.load(Ordering::Relaxed);
+    let settled = needs.settled.load(Ordering::Relaxed);
+    match guarding::enter(store, &needs.first_start, told, settled).await.map_err(unknown)? {
+        Entry::Same(guard) => Ok((guard, false)),
+        Entry::Recover(guard, why) => {
+            warn!("what is not known to be delivered is published again: {why}");
+            Ok((guard, true))
+        }
+        Entry::Stop(stop) => Err(OpenError::Stop(stop)),
+    }
 }
 
 /// The slot is ours, and SQL does not say what is to be known of it.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, Sleep};
 use tracing::{info, warn};
 
@@ -20,6 +20,7 @@ use super::intake::Intake;
 use super::link::{Link, Needs};
 use super::logins::Logins;
 use super::pace::Pace;
+use super::progress::{Holding, Progress};
 use super::recovery_side::Feeding;
 use super::report;
 use super::settings::Settings;
@@ -45,16 +46,36 @@ const LAST_WORD: Duration = Duration::from_millis(200);
 
 /// Turns come more often than this unless the process is stopped, or starved.
 const STOPPED: Duration = Duration::from_secs(1);
+/// After so long without a turn nothing is sent before the slot was seen to be ours still.
+const UNSURE: Duration = Duration::from_millis(500);
 
 /// What the pump is told from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     /// To stop: the first time in good order, the second time at once.
     Stop,
     /// That PostgreSQL shuts down, which would wait for everything it has sent to be confirmed.
     Release,
-    /// Who was seen to hold the slot; none: nobody, or nobody can tell.
-    Holder(Option<i32>),
+    /// Who was seen to hold the slot, when asked at that time or later; none: nobody, or nobody can tell.
+    Holder(Option<i32>, Instant),
+    /// That an operator must act, and that nothing more may be confirmed.
+    Halt(Stop),
+    /// To begin a new session.
+    Reopen,
+    /// To begin a new session and publish what is not known to be delivered.
+    Recover,
+    /// That somebody else has taken the slot.
+    Superseded,
+}
+
+/// The pump's ends of what leads outside.
+pub(super) struct Outside {
+    /// What it is told.
+    pub(super) requests: mpsc::Receiver<Request>,
+    /// What it tells.
+    pub(super) progress: watch::Sender<Progress>,
+    /// Has the holder of the slot be looked up at once.
+    pub(super) ask: Arc<Notify>,
 }
 
 /// The relay is on its way out.
@@ -80,6 +101,18 @@ pub(super) struct Pump {
     pub(super) intake: Intake,
     /// Rows that are published out of the table before the slot is read.
     pub(super) feeding: Option<Feeding>,
+    /// What goes with everything that is written of this session.
+    pub(super) holding: Option<Holding>,
+    /// How many there were.
+    pub(super) sessions: u64,
+    /// For the keeper.
+    pub(super) progress: watch::Sender<Progress>,
+    /// Has the holder of the slot be looked up at once.
+    ask: Arc<Notify>,
+    /// Receipts when the keeper was last told.
+    pub(super) told_receipts: u64,
+    /// The process stood still until then: whether the slot is still ours must be seen first.
+    pub(super) unsure_since: Option<Instant>,
     pub(super) engine: Engine<Message>,
     pub(super) lanes: Vec<Lane>,
     /// Which lanes the broker was last seen to hold.
@@ -106,10 +139,10 @@ impl Pump {
     /// Connects to nothing yet.
     pub(super) fn new(
         settings: &Settings,
-        first_start: FirstStart,
+        first_start: Arc<FirstStart>,
         recover: bool,
         telemetry: Arc<Telemetry>,
-        requests: mpsc::Receiver<Request>,
+        outside: Outside,
     ) -> Result<Self, SettingsError> {
         let epoch = Instant::now();
         let needs = Needs::new(first_start, recover, Arc::clone(&telemetry));
@@ -127,6 +160,12 @@ impl Pump {
             started_at: Lsn::INVALID,
             intake: Intake::new(Outbox::new(settings.outbox.clone())?),
             feeding: None,
+            holding: None,
+            sessions: 0,
+            progress: outside.progress,
+            ask: outside.ask,
+            told_receipts: 0,
+            unsure_since: None,
             engine: Engine::new(settings.engine),
             lanes: (0..lanes).map(|_| Lane::new(Arc::clone(&settings.broker), epoch)).collect(),
             blocked: vec![false; lanes],
@@ -137,7 +176,7 @@ impl Pump {
             logins: Logins::new(settings.broker.hosts.len() * lanes),
             draining: None,
             shutdown_timeout: settings.shutdown_timeout,
-            requests,
+            requests: outside.requests,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             next_report: Duration::ZERO,
             pace: Pace::default(),
@@ -167,6 +206,11 @@ impl Pump {
         for _ in 0..TURNS {
             let before = self.clock.now;
             self.clock.read();
+            if self.clock.now > before + UNSURE && self.session.is_some() {
+                // Another one may have taken the slot meanwhile.
+                self.unsure_since = Some(Instant::now());
+                self.ask.notify_one();
+            }
             if self.clock.now > before + STOPPED {
                 // What came meanwhile shows only once the runtime has looked at the sockets, or was
                 // read just now by the old time: the peers are not to be blamed for our own silence.
@@ -220,7 +264,14 @@ impl Pump {
                     drain.at_once = true;
                 }
                 (Request::Release, _) => self.release(cx)?,
-                (Request::Holder(pid), _) => self.slot_seen(pid),
+                (Request::Holder(pid, asked), _) => self.slot_seen(pid, asked),
+                (Request::Halt(stop), _) => self.halt(stop)?,
+                (Request::Reopen, _) => self.reopen("the outbox tables have changed")?,
+                (Request::Recover, _) => {
+                    self.link.recover();
+                    self.reopen("what was open when the publication changed has ended")?;
+                }
+                (Request::Superseded, _) => self.reopen("another walpost has taken the slot")?,
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::progress::Progress;
 use super::pump::Pump;
 use crate::lsn::Lsn;
 use crate::pgoutput::PgTime;
@@ -22,6 +23,7 @@ impl Pump {
         self.count_sent();
         let in_flight = self.engine.in_flight();
         self.look_for_blocked_lanes();
+        self.tell_keeper();
         let unreceipted = (0..self.lanes.len()).map(|lane| self.engine.in_flight_on(lane));
         let lanes: Vec<_> = self.blocked.iter().copied().zip(unreceipted).collect();
         let server = self.session.as_ref().map(|session| session.server_lsn());
@@ -57,6 +59,22 @@ impl Pump {
                     _ => lag.behind(),
                 },
             }
+        });
+    }
+
+    /// The keeper learns where the relay stands.
+    pub(super) fn tell_keeper(&mut self) {
+        let progress = Progress {
+            session: self.holding.filter(|_| self.feeding.is_none()),
+            watermark: self.engine.watermark(),
+            receipts: self.telemetry.metrics.receipts.get(),
+            large: self.engine.large_transaction(),
+        };
+        self.told_receipts = progress.receipts;
+        self.progress.send_if_modified(|known| {
+            let news = *known != progress;
+            *known = progress;
+            news
         });
     }
 

@@ -22,6 +22,7 @@ pub(super) async fn make(
 ) -> Result<(), PrepareError> {
     let slot = &wanted.source.slot;
     store.begin_relay(slot, &store.server().await?).await?;
+    let found = store.guard(&wanted.setup.publication, &wanted.setup.tables).await?;
     let mut connection = source::connect(&wanted.source).await?;
     let creator = i32::try_from(connection.process_id).unwrap_or_default();
     let made = {
@@ -35,7 +36,7 @@ pub(super) async fn make(
     };
     // The snapshot lives for as long as this connection is idle.
     let snapshot = store.imported_snapshot(&made.snapshot).await?;
-    store.slot_made(slot, &snapshot, wanted.backfill).await?;
+    store.slot_made(slot, &snapshot, wanted.backfill, found).await?;
     drop(connection);
     on_event(Event::Created(format!("slot {slot} (decodes from {})", made.position)));
     if !wanted.backfill {

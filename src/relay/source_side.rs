@@ -6,10 +6,12 @@ use tracing::{debug, info};
 
 use super::intake::Halt;
 use super::link::Opened;
+use super::progress::Holding;
 use super::pump::Pump;
 use super::stop::Stop;
 use crate::source::SourceError;
 use crate::telemetry::status::Phase;
+use tokio::time::Instant;
 
 impl Pump {
     /// Opens a session or reads from it. `true`: something was read, lanes may have to send.
@@ -38,7 +40,14 @@ impl Pump {
     }
 
     fn session_opened(&mut self, opened: Opened) {
-        let Opened { session, confirmed, recovery } = opened;
+        let Opened { session, confirmed, epoch, last_receipted, recovery } = opened;
+        self.sessions += 1;
+        self.holding = Some(Holding { epoch, session: self.sessions });
+        self.unsure_since = None;
+        // What this process knows itself is newer.
+        if let Some(last) = last_receipted.filter(|_| self.sessions == 1) {
+            self.engine.resume(last.transaction(), last.change());
+        }
         self.engine.session_started(confirmed);
         self.intake.clear();
         self.started_at = confirmed;
@@ -68,19 +77,37 @@ impl Pump {
 
     fn session_ended(&mut self, error: &SourceError) -> Result<(), Stop> {
         self.session = None;
+        self.holding = None;
         self.feeding = None;
         self.engine.session_lost();
         self.intake.clear();
         self.link.lost(error, self.clock.now)
     }
 
+    /// Begins a new session.
+    pub(super) fn reopen(&mut self, why: &'static str) -> Result<(), Stop> {
+        if self.session.is_none() {
+            return Ok(());
+        }
+        self.session_ended(&SourceError::Reopen(why))
+    }
+
+    /// Nothing more may be confirmed: the session goes without a last word.
+    pub(super) fn halt(&mut self, stop: Stop) -> Result<(), Stop> {
+        if self.session.is_some() {
+            let _ = self.session_ended(&SourceError::Reopen("an operator must act"));
+        }
+        Err(stop)
+    }
+
     /// The slot is held by `holder`, or nobody can tell. While the window is full nothing is read,
     /// and the end of the connection may stand behind megabytes: then writing is what meets it.
-    pub(super) fn slot_seen(&mut self, holder: Option<i32>) {
-        if let Some(session) = &mut self.session
-            && holder.and_then(|pid| u32::try_from(pid).ok()) != Some(session.process_id)
-        {
+    pub(super) fn slot_seen(&mut self, holder: Option<i32>, asked: Instant) {
+        let Some(session) = &mut self.session else { return };
+        if holder.and_then(|pid| u32::try_from(pid).ok()) != Some(session.process_id) {
             session.doubt();
+        } else if self.unsure_since.is_some_and(|since| asked >= since) {
+            self.unsure_since = None;
         }
     }
 

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
 use super::clock::rounded;
 use super::first_start::{self, FirstStart, PrepareError};
 use super::housekeeping;
+use super::keeper;
 use super::logins::LOGINS;
-use super::pump::{Pump, Request};
+use super::progress::Progress;
+use super::pump::{Outside, Pump, Request};
+use super::retention::Retention;
 use super::settings::Settings;
 use super::stop::Stop;
 use crate::store::setup::Event;
@@ -27,6 +30,8 @@ pub struct Plan {
     pub first_start: FirstStart,
     /// Whether what the certified snapshot does not cover is published first, whatever the slot brings.
     pub recover: bool,
+    /// Delivered rows older than this are deleted; none: they are kept.
+    pub retention: Option<Duration>,
 }
 
 /// Relays until SIGTERM or SIGINT, or until an operator must act.
@@ -45,18 +50,24 @@ pub async fn run(plan: Plan, telemetry: Arc<Telemetry>) -> Result<(), Stop> {
         }
     };
     prepared?;
-    let sql = plan.first_start.sql.clone();
-    let keeper = tokio::spawn(housekeeping::run(
-        sql.clone(),
+    let first_start = Arc::new(plan.first_start);
+    let ask = Arc::new(Notify::new());
+    let housekeeper = tokio::spawn(housekeeping::run(
+        first_start.sql.clone(),
         plan.settings.source.slot.clone(),
         Arc::clone(&telemetry),
-        tell,
+        tell.clone(),
+        Arc::clone(&ask),
     ));
-    let (first_start, recover) = (plan.first_start, plan.recover);
-    let pump = Pump::new(&plan.settings, first_start, recover, telemetry, pump_requests)
+    let (progress, watched) = watch::channel(Progress::default());
+    let retention = plan.retention.map(Retention::new);
+    let keeper = tokio::spawn(keeper::run(Arc::clone(&first_start), retention, watched, tell));
+    let outside = Outside { requests: pump_requests, progress, ask };
+    let pump = Pump::new(&plan.settings, first_start, plan.recover, telemetry, outside)
         .map_err(|error| Stop::for_good(error, "correct the configuration"))?;
     let ended = pump.run().await;
     keeper.abort();
+    housekeeper.abort();
     stop_requests.abort();
     ended
 }

@@ -96,6 +96,9 @@ pub enum SourceError {
     /// Rows that are published out of the table can't be read, or their position not kept.
     #[error("the rows that wait can't be published: {0}")]
     Recovery(String),
+    /// The session is given up by ourselves.
+    #[error("a new session begins: {0}")]
+    Reopen(&'static str),
 }
 
 /// What is to be done about it.
@@ -137,7 +140,8 @@ impl SourceError {
             | SourceError::Copy(_)
             | SourceError::Unexpected(_)
             | SourceError::Confirmed(_)
-            | SourceError::Recovery(_) => Remedy::Retry,
+            | SourceError::Recovery(_)
+            | SourceError::Reopen(_) => Remedy::Retry,
         }
     }
 }

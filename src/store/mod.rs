@@ -8,11 +8,14 @@
 pub mod blockers;
 pub mod connect;
 pub mod error;
+pub mod guard;
+pub mod keeping;
 pub mod name;
 pub mod publication;
 pub mod reading;
 pub mod recovery;
 pub mod relay_row;
+pub mod retention;
 pub mod schema;
 pub mod server;
 pub mod setup;

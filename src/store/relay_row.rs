@@ -10,6 +10,8 @@ use tokio_postgres::types::Type;
 
 use super::connect::Store;
 use super::error::StoreError;
+use super::guard::KeptGuard;
+use super::keeping::LastReceipted;
 use super::query::{Fields, Param};
 use super::server::Server;
 use crate::lsn::Lsn;
@@ -61,6 +63,8 @@ pub struct Taken {
     pub epoch: i64,
     /// Whether rows are to be published out of the table before the stream is read.
     pub recovering: bool,
+    /// How far a large transaction was delivered.
+    pub last_receipted: Option<LastReceipted>,
 }
 
 /// What lies between the last position that was kept and now.
@@ -156,28 +160,37 @@ impl Store {
         slot: &str,
         server: &Server,
         recover: bool,
+        guard: &KeptGuard,
     ) -> Result<Taken, StoreError> {
         let sql = "WITH this_commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'local', true))
             INSERT INTO walpost.relay AS row
-                (slot, system_identifier, timeline, database_oid, epoch, state, exported_snapshot)
+                (slot, system_identifier, timeline, database_oid, epoch, state, exported_snapshot, guard)
             SELECT $1, $2, $3, $4, 1, CASE WHEN $5 THEN 'recovering' ELSE 'streaming' END,
-                CASE WHEN $5 THEN pg_current_snapshot() END FROM this_commit
+                CASE WHEN $5 THEN pg_current_snapshot() END, $6::text::jsonb FROM this_commit
             ON CONFLICT (slot) DO UPDATE SET epoch = row.epoch + 1, timeline = excluded.timeline,
+                guard = excluded.guard,
                 state = CASE WHEN $5 THEN 'recovering' ELSE row.state END,
                 exported_snapshot = CASE WHEN $5 THEN excluded.exported_snapshot
                     ELSE row.exported_snapshot END,
                 recovery_cursor = CASE WHEN NOT $5 THEN row.recovery_cursor END
-            RETURNING epoch, state = 'recovering'";
+            RETURNING epoch, state = 'recovering', last_receipted::text";
         let (identifier, timeline) = signed(server);
-        let params: [Param<'_>; 5] = [
+        const WHAT: &str = "raising the epoch in walpost.relay";
+        let unreadable =
+            |error: serde_json::Error| StoreError::Answer { what: WHAT, cause: error.to_string() };
+        let guard = guard.to_json()?;
+        let params: [Param<'_>; 6] = [
             (&slot, Type::TEXT),
             (&identifier, Type::INT8),
             (&timeline, Type::INT4),
             (&server.database_oid, Type::OID),
             (&recover, Type::BOOL),
+            (&guard, Type::TEXT),
         ];
-        let row = self.one("raising the epoch in walpost.relay", sql, &params).await?;
-        Ok(Taken { epoch: row.get(0)?, recovering: row.get(1)? })
+        let row = self.one(WHAT, sql, &params).await?;
+        let last: Option<&str> = row.get(2)?;
+        let last_receipted = last.map(serde_json::from_str).transpose().map_err(unreadable)?;
+        Ok(Taken { epoch: row.get(0)?, recovering: row.get(1)?, last_receipted })
     }
 }
 

@@ -7,6 +7,7 @@ use tokio_postgres::types::Type;
 
 use super::connect::Store;
 use super::error::StoreError;
+use super::guard::{Guard, KeptGuard};
 use super::name::literal;
 use super::query::Param;
 use super::relay_row::signed;
@@ -55,7 +56,7 @@ impl Store {
 
     /// The slot was made. Rows visible in `exported` do not come from it: with `recover` they are to be
     /// published out of the table, as far as nothing certified covers them; without, they count as
-    /// delivered.
+    /// delivered. The guard was found before the slot was made.
     ///
     /// # Errors
     /// [`StoreError`]: 42501 without the right.
@@ -64,6 +65,7 @@ impl Store {
         slot: &str,
         exported: &str,
         recover: bool,
+        found: Option<Guard>,
     ) -> Result<(), StoreError> {
         // A row that was there when the slot was lost has an epoch.
         let sql = "UPDATE walpost.relay SET
@@ -71,12 +73,18 @@ impl Store {
                 exported_snapshot = CASE WHEN $3 OR epoch > 0 THEN $2::text::pg_snapshot END,
                 certified_snapshot = CASE WHEN $3 OR epoch > 0 THEN certified_snapshot
                     ELSE $2::text::pg_snapshot END,
-                recovery_cursor = NULL, guard = NULL,
+                recovery_cursor = NULL, guard = $4::text::jsonb,
                 confirmed_lsn = coalesce(confirmed_lsn, (SELECT confirmed_flush_lsn
                     FROM pg_replication_slots WHERE slot_name = $1::text::name))
             WHERE slot = $1 AND state = 'creating'";
-        let params: [Param<'_>; 3] =
-            [(&slot, Type::TEXT), (&exported, Type::TEXT), (&recover, Type::BOOL)];
+        let guard =
+            found.map(|found| KeptGuard { found, unsettled: None }.to_json()).transpose()?;
+        let params: [Param<'_>; 4] = [
+            (&slot, Type::TEXT),
+            (&exported, Type::TEXT),
+            (&recover, Type::BOOL),
+            (&guard, Type::TEXT),
+        ];
         self.rows("marking the slot as made in walpost.relay", sql, &params).await.map(drop)
     }
 

@@ -8,7 +8,7 @@ use super::plan::{Plan, PublicationStep, judge};
 use super::{SetupError, SetupSettings, create_slot_sql, inspect};
 use crate::store::connect::{ConnectSettings, Store};
 use crate::store::error::StoreError;
-use crate::store::name::{TableName, ident, literal, one_line, quoted_list};
+use crate::store::name::{ident, literal, one_line, quoted_list};
 use crate::store::publication;
 use crate::store::schema;
 use crate::store::server::RoleFacts;
@@ -157,19 +157,21 @@ fn write_role(out: &mut String, contents: &Contents<'_>) {
             let _ = writeln!(out, "-- Role {} exists.", one_line(name));
         }
     }
-    let mut tables = contents.settings.tables.clone();
-    tables.push(TableName::new("walpost", "schema_version"));
-    let schemas: BTreeSet<String> = tables.iter().map(|table| ident(&table.schema)).collect();
+    let tables = &contents.settings.tables;
+    let mut schemas: BTreeSet<String> = tables.iter().map(|table| ident(&table.schema)).collect();
+    schemas.insert(ident("walpost"));
     let schemas = schemas.into_iter().collect::<Vec<_>>().join(", ");
     let _ = writeln!(
         out,
         "GRANT CONNECT ON DATABASE {} TO {role};\n\
          GRANT USAGE ON SCHEMA {schemas} TO {role};\n\
-         GRANT SELECT ON {} TO {role};\n\
+         GRANT SELECT ON walpost.schema_version TO {role};\n\
+         -- DELETE is for outbox.retention.\n\
+         GRANT SELECT, DELETE ON {} TO {role};\n\
          GRANT SELECT, INSERT, UPDATE ON walpost.relay TO {role};\n\
          -- Optional, to see who holds up a slot: GRANT pg_read_all_stats TO {role};",
         ident(database),
-        quoted_list(&tables)
+        quoted_list(tables)
     );
 }
 
@@ -192,6 +194,7 @@ fn write_slot(out: &mut String, contents: &Contents<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::name::TableName;
 
     fn settings() -> SetupSettings {
         SetupSettings {

@@ -132,7 +132,7 @@ pub async fn prepare(
 ) -> Result<(), PrepareError> {
     let store = Store::connect(&wanted.sql).await?;
     setup::alone(&store, async {
-        standing::look(&store, &wanted.source.slot).await?.allowed(wanted.remake_lost)?;
+        standing::look(&store, wanted).await?.allowed(wanted.remake_lost)?;
         make(wanted, &store, on_event).await
     })
     .await
@@ -177,7 +177,7 @@ async fn go_on(
     on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<Option<Absent>, PrepareError> {
     let slot = &wanted.source.slot;
-    let standing = standing::look(store, slot).await?;
+    let standing = standing::look(store, wanted).await?;
     let lost = standing.lost.is_some();
     let standing = standing.allowed(wanted.remake_lost)?;
     let no_slot = || Absent { what: format!("slot {}", one_line(slot)), is_first: !lost };
@@ -209,13 +209,13 @@ async fn make(
 ) -> Result<(), PrepareError> {
     let slot = &wanted.source.slot;
     // A slot that is lost stands in the way of nothing else.
-    let before = standing::look(store, slot).await?.allowed(wanted.remake_lost)?;
+    let before = standing::look(store, wanted).await?.allowed(wanted.remake_lost)?;
     if before.lost.is_some() {
         slot_maker::give_up_lost(wanted, store, on_event).await?;
     }
     setup::ensure(store, &wanted.setup, on_event).await?;
     // Again: before, there may have been no table for the row.
-    let standing = standing::look(store, slot).await?.allowed(false)?;
+    let standing = standing::look(store, wanted).await?.allowed(false)?;
     match (standing.slot, standing.row.map(|row| row.state)) {
         (SlotStanding::There, None) => slot_maker::adopt(wanted, store, on_event).await?,
         (SlotStanding::There, Some(RelayState::Creating)) => {

@@ -17,7 +17,7 @@ use super::guarding::{self, Entry};
 use super::logins::Logins;
 use super::recovery::Job;
 use super::standby::Standby;
-use super::standing::{self, LookError};
+use super::standing::{self, LookError, SlotStanding, Standing, Unfit};
 use super::stop::Stop;
 use super::{first_start, supervisor};
 use crate::lsn::Lsn;
@@ -246,24 +246,27 @@ async fn refused(needs: &Needs, error: SourceError) -> Result<(), OpenError> {
     }
     let looked = async {
         let store = Store::connect(&needs.first_start.sql).await?;
-        standing::look(&store, needs.slot()).await
+        standing::look(&store, &needs.first_start).await
     };
     match looked.await {
-        Ok(standing) if standing.lost.is_some() => {
-            let allowed = standing.allowed(needs.first_start.remake_lost);
-            allowed
-                .map(drop)
-                .map_err(|lost| OpenError::Stop(Stop::for_good(lost, "then start walpost again")))
-        }
+        Ok(standing) if standing.lost.is_some() => allowed(needs, standing).map(drop),
+        Ok(standing) if standing.slot == SlotStanding::Missing => Ok(()),
         Ok(_) => Err(error.into()),
-        Err(LookError::Unfit(unfit)) => {
-            Err(OpenError::Stop(Stop::for_good(unfit, "then start walpost again")))
-        }
+        Err(LookError::Unfit(unfit)) => Err(operator(unfit)),
         Err(LookError::Store(unknown)) => {
             debug!("whether the slot is lost can't be read: {unknown}");
             Err(error.into())
         }
     }
+}
+
+/// A slot that is lost is made again where that is allowed.
+fn allowed(needs: &Needs, standing: Standing) -> Result<Standing, OpenError> {
+    standing.allowed(needs.first_start.remake_lost).map_err(operator)
+}
+
+fn operator(unfit: Unfit) -> OpenError {
+    OpenError::Stop(Stop::for_good(unfit, "then start walpost again"))
 }
 
 /// Makes the slot again that was lost, or that was not finished.
@@ -282,13 +285,18 @@ async fn take(needs: &Needs, session: Box<Session>) -> Result<Opened, OpenError>
     let (slot, first_start) = (needs.slot(), &needs.first_start);
     let store = Store::connect(&first_start.sql).await.map_err(unknown)?;
     let server = store.server().await.map_err(unknown)?;
-    let row = store.relay_row(slot).await.map_err(unknown)?;
-    if row.is_some_and(|row| row.state == RelayState::Creating) {
-        // Another walpost began to make it again, and did not get to its end.
-        let text = "the slot was not finished by whoever made it".to_owned();
+    let standing = standing::look(&store, first_start).await.map_err(|error| match error {
+        LookError::Unfit(unfit) => operator(unfit),
+        LookError::Store(error) => unknown(error),
+    })?;
+    let standing = allowed(needs, standing)?;
+    let row = standing.row;
+    let creating = row.is_some_and(|row| row.state == RelayState::Creating);
+    if creating || standing.lost.is_some() {
+        // Another walpost began to make it again, and did not get to its end; or it is lost just now.
         drop(session);
         make_again(needs).await?;
-        return Err(SourceError::Recovery(text).into());
+        return Err(SourceError::Reopen("the slot was made again").into());
     }
     let before = row.map(|row| row.timeline).filter(|before| *before != server.timeline);
     if let Some(before) = before {

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::first_start::FirstStart;
 use crate::store::name::{literal, one_line};
 use crate::store::{RelayGap, RelayRow, RelayState, Server, SlotState, Store, StoreError};
 
@@ -35,7 +36,7 @@ impl Standing {
 pub(super) enum SlotStanding {
     /// It is not.
     Missing,
-    /// Its WAL is gone: nothing can be read from it any more.
+    /// Its WAL or its publication is gone: nothing can be read from it any more.
     Invalidated,
     /// It is.
     There,
@@ -123,7 +124,8 @@ impl From<StoreError> for LookError {
 }
 
 /// Looks at slot and row.
-pub(super) async fn look(store: &Store, slot: &str) -> Result<Standing, LookError> {
+pub(super) async fn look(store: &Store, wanted: &FirstStart) -> Result<Standing, LookError> {
+    let slot = wanted.setup.slot.as_str();
     let standing = |state: Option<&SlotState>| match state {
         None => SlotStanding::Missing,
         Some(state) if state.lost().is_some() => SlotStanding::Invalidated,
@@ -144,10 +146,16 @@ pub(super) async fn look(store: &Store, slot: &str) -> Result<Standing, LookErro
         }
     }
     let state = store.slot(slot).await?;
-    let there = standing(state.as_ref());
+    let mut there = standing(state.as_ref());
+    let mut reason = state.as_ref().and_then(SlotState::lost).map(str::to_owned);
+    let publication = &wanted.setup.publication;
+    if there == SlotStanding::There && store.publication(publication).await?.is_none() {
+        // Nor if it is made again: what was written meanwhile was written without it.
+        there = SlotStanding::Invalidated;
+        reason = Some(format!("publication {} is gone", one_line(publication)));
+    }
     let mut lost = None;
     if there != SlotStanding::There && row.is_some_and(|row| row.state != RelayState::Creating) {
-        let reason = state.as_ref().and_then(SlotState::lost).map(str::to_owned);
         lost = store.relay_gap(slot).await?.map(|gap| Lost { slot: slot.to_owned(), reason, gap });
     }
     Ok(Standing { slot: there, table: true, row, lost })

@@ -157,10 +157,8 @@ fn by_sqlstate(error: &ServerError, otherwise: Remedy) -> Remedy {
             "have a superuser grant what is missing: 'walpost init --dry-run' prints the lines",
         ),
         "3D000" => Remedy::Operator("correct the database in postgres.url"),
-        // The slot or the publication does not exist.
-        "42704" => Remedy::Operator(
-            "it was dropped: what was committed meanwhile is not relayed (docs/operations.md, 'The slot is lost')",
-        ),
+        // The slot or the publication does not exist: whoever opens the next session finds out which.
+        "42704" => otherwise,
         // The slot can't be used: another plugin, another database, or WAL that is gone.
         "55000" => Remedy::Operator(
             "the slot can't be used any more (docs/operations.md, 'The slot is lost')",

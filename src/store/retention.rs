@@ -30,13 +30,13 @@ impl Store {
             certified.iter().map(|snapshot| table.covered(snapshot)).collect();
         if let Some(status) = &table.status {
             // 1: it waits, or its mark does.
-            delivered.push(format!("{} <> 1", ident(status)));
+            delivered.push(format!("w.{} <> 1", ident(status)));
         }
         // By ctid: there may be no index on anything else. A row that is changed meanwhile is left.
         let sql = format!(
             "WITH this_commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
-                old AS MATERIALIZED (SELECT tableoid AS part, ctid AS place FROM {table}
-                    WHERE {made} < clock_timestamp() - $1 * interval '1 second' AND {delivered}
+                old AS MATERIALIZED (SELECT w.tableoid AS part, w.ctid AS place FROM {table} AS w
+                    WHERE w.{made} < clock_timestamp() - $1 * interval '1 second' AND {delivered}
                     LIMIT {most}),
                 gone AS (DELETE FROM {table} AS t USING this_commit
                     WHERE t.ctid = ANY (ARRAY(SELECT place FROM old))

@@ -36,18 +36,18 @@ pub struct Between {
 /// A transaction id of 32 bits as the latest of 64 bits that has these low ones.
 fn xmin64() -> &'static str {
     "((SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
-        - (((SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint) - xmin::text::bigint)
+        - (((SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint) - w.xmin::text::bigint)
             & 4294967295))"
 }
 
 impl OutboxTable {
-    /// The condition under which the certified snapshot covers a row: it is delivered.
+    /// The condition under which the certified snapshot covers a row, which is `w`: it is delivered.
     #[must_use]
     pub fn covered(&self, certified: &str) -> String {
         let snapshot = literal(certified);
         match &self.xid {
             Some(xid) => {
-                format!("coalesce(pg_visible_in_snapshot({}, {snapshot}), false)", ident(xid))
+                format!("coalesce(pg_visible_in_snapshot(w.{}, {snapshot}), false)", ident(xid))
             }
             None => {
                 format!("{} < pg_snapshot_xmin({snapshot}::pg_snapshot)::text::bigint", xmin64())
@@ -55,13 +55,13 @@ impl OutboxTable {
         }
     }
 
-    /// The condition under which a row waits.
+    /// The condition under which a row, which is `w`, waits.
     #[must_use]
     pub fn waiting(&self, between: &Between) -> String {
         let mut sql = String::from("true");
         if let Some(status) = &self.status {
             // Failing to write into a String is impossible.
-            let _ = write!(sql, " AND {} = 1", ident(status));
+            let _ = write!(sql, " AND w.{} = 1", ident(status));
         }
         if let Some(certified) = &between.certified {
             let _ = write!(sql, " AND NOT ({})", self.covered(certified));
@@ -71,8 +71,8 @@ impl OutboxTable {
             // An id that no transaction has had yet came with a dump, and is in no snapshot.
             let _ = write!(
                 sql,
-                " AND (coalesce(pg_visible_in_snapshot({xid}, {exported}), true)
-                    OR {xid} >= (SELECT pg_snapshot_xmax(pg_current_snapshot())))"
+                " AND (coalesce(pg_visible_in_snapshot(w.{xid}, {exported}), true)
+                    OR w.{xid} >= (SELECT pg_snapshot_xmax(pg_current_snapshot())))"
             );
         }
         sql

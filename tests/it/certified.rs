@@ -10,10 +10,10 @@ use crate::scene::{database, numbers, publish_each, relay};
 /// Waits until everything committed so far is certified.
 #[track_caller]
 pub fn await_certified(database: &Database<'_>) {
-    let xid = database.sql("SELECT pg_snapshot_xmax(pg_current_snapshot())");
+    let xid = database.sql("SELECT pg_current_xact_id()");
     until(LONG, "a certified snapshot", || {
         database.sql(&format!(
-            "SELECT coalesce(pg_snapshot_xmin(certified_snapshot) >= '{xid}', false) FROM walpost.relay"
+            "SELECT coalesce(pg_visible_in_snapshot('{xid}', certified_snapshot), false) FROM walpost.relay"
         )) == "t"
     });
 }

@@ -1,0 +1,248 @@
+//! The guard: no change of the publication or the tables costs a row unseen. Each ends with status 3 and
+//! its remedy, and `--recover` then brings every row.
+
+use walpost_testkit::postgres::Database;
+use walpost_testkit::walpost::Builder;
+use walpost_testkit::{ScriptedBroker, Walpost, until};
+
+use crate::certified::await_certified;
+use crate::rig::LONG;
+use crate::scene::{await_all_confirmed, database, numbers, publish_each, relay};
+
+/// A relay that has delivered rows 1 to 3 and has certified that.
+fn delivered(database: &Database<'_>, broker: &ScriptedBroker, relay: &Builder) -> Walpost {
+    let mut walpost = relay.start();
+    walpost.await_ready(LONG);
+    publish_each(database, "/queue/q", 1, 3);
+    broker.wait_for_sends(3, LONG);
+    await_certified(database);
+    walpost
+}
+
+fn recovering(relay: &Builder) -> Walpost {
+    relay.clone().arguments(["run", "--recover"]).start()
+}
+
+/// The relay ends with 3 and a line that holds each of `parts`.
+#[track_caller]
+fn stops(walpost: Walpost, parts: &[&str]) {
+    let finished = walpost.finish(LONG);
+    assert_eq!(finished.status.code(), Some(3), "{finished:?}");
+    let error = finished.stderr.lines().find(|line| line.starts_with("error: "));
+    let error = error.unwrap_or_else(|| panic!("{finished:?}"));
+    for part in parts {
+        assert!(error.contains(part), "{part} is not in {error}");
+    }
+}
+
+/// Each number from 1 to `last` has arrived, and the relay goes on.
+#[track_caller]
+fn brings_every_row(
+    database: &Database<'_>,
+    broker: &ScriptedBroker,
+    walpost: &mut Walpost,
+    last: u64,
+) {
+    until(LONG, "every row", || {
+        let mut arrived = numbers(&broker.messages());
+        arrived.sort_unstable();
+        arrived.dedup();
+        arrived == (1..=last).collect::<Vec<_>>()
+    });
+    let before = broker.sends();
+    publish_each(database, "/queue/q", last + 1, last + 1);
+    broker.wait_for_sends(before + 1, LONG);
+    await_all_confirmed(database);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+}
+
+#[test]
+fn a_table_taken_out_of_the_publication_and_added_again() {
+    for running in [true, false] {
+        let (database, broker) = (database(), ScriptedBroker::start());
+        let relay = relay(&database, &broker.address());
+        let mut walpost = delivered(&database, &broker, &relay);
+        if !running {
+            assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+        }
+        database.sql("ALTER PUBLICATION walpost DROP TABLE walpost.outbox");
+        publish_each(&database, "/queue/q", 4, 6);
+        database.sql("ALTER PUBLICATION walpost ADD TABLE walpost.outbox");
+        publish_each(&database, "/queue/q", 7, 8);
+        if !running {
+            walpost = relay.start();
+        }
+        let words = "table walpost.outbox was taken out of publication walpost and added again";
+        stops(walpost, &[words, "'walpost run --recover' publishes"]);
+        // And again, for as long as nobody acts.
+        stops(relay.start(), &[words]);
+        brings_every_row(&database, &broker, &mut recovering(&relay), 8);
+        let mut again = relay.start();
+        again.await_ready(LONG);
+        assert!(again.terminate(LONG).success(), "{}", again.log());
+    }
+}
+
+#[test]
+fn a_publication_that_is_dropped() {
+    for running in [true, false] {
+        let (database, broker) = (database(), ScriptedBroker::start());
+        let relay = relay(&database, &broker.address());
+        let mut walpost = delivered(&database, &broker, &relay);
+        if !running {
+            assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+        }
+        database.sql("DROP PUBLICATION walpost");
+        publish_each(&database, "/queue/q", 4, 6);
+        if !running {
+            walpost = relay.start();
+        }
+        stops(walpost, &["is lost (publication walpost is gone)", "'walpost run --recover'"]);
+        brings_every_row(&database, &broker, &mut recovering(&relay), 6);
+    }
+}
+
+#[test]
+fn a_row_filter_or_a_column_list() {
+    for (change, words) in [
+        ("walpost.outbox WHERE (destination <> '/queue/q')", "has a row filter on walpost.outbox"),
+        (
+            "walpost.outbox (id, destination, version, key, headers, body, body_bytes)",
+            "has a column list on walpost.outbox",
+        ),
+    ] {
+        let (database, broker) = (database(), ScriptedBroker::start());
+        let relay = relay(&database, &broker.address());
+        let walpost = delivered(&database, &broker, &relay);
+        database.sql(&format!("ALTER PUBLICATION walpost SET TABLE {change}"));
+        publish_each(&database, "/queue/q", 4, 6);
+        stops(walpost, &[words]);
+        stops(relay.start(), &[words]);
+        database.sql("ALTER PUBLICATION walpost SET TABLE walpost.outbox");
+        publish_each(&database, "/queue/q", 7, 8);
+        stops(relay.start(), &["was taken out of publication walpost and added again"]);
+        brings_every_row(&database, &broker, &mut recovering(&relay), 8);
+    }
+}
+
+const EVENTS: &str =
+    "id bigint PRIMARY KEY, body jsonb, made timestamptz DEFAULT clock_timestamp()";
+
+/// A relay of a table of the test's own.
+fn of_events(database: &Database<'_>, broker: &ScriptedBroker, tables: &str) -> Builder {
+    relay(database, &broker.address())
+        .set("outbox.layout", "custom")
+        .set("outbox.tables", tables)
+        .set("outbox.columns", r#"{"id": "id", "body": "body", "created_at": "made"}"#)
+        .set("outbox.destination", "/queue/q")
+        .set("outbox.key", "")
+}
+
+fn insert(database: &Database<'_>, table: &str, from: u64, to: u64) {
+    database.sql(&format!(
+        "INSERT INTO {table} (id, body) SELECT n, jsonb_build_object('n', n)
+         FROM generate_series({from}, {to}) n"
+    ));
+}
+
+fn events_delivered(database: &Database<'_>, broker: &ScriptedBroker, relay: &Builder) -> Walpost {
+    let mut walpost = relay.start();
+    walpost.await_ready(LONG);
+    insert(database, "events", 1, 3);
+    broker.wait_for_sends(3, LONG);
+    await_certified(database);
+    walpost
+}
+
+#[test]
+fn a_table_that_is_dropped_and_made_anew_swapped_or_unlogged() {
+    let anew = format!("DROP TABLE events; CREATE TABLE events ({EVENTS})");
+    let swapped = format!("ALTER TABLE events RENAME TO old; CREATE TABLE events ({EVENTS})");
+    let add = "ALTER PUBLICATION walpost ADD TABLE events";
+    let unlogged =
+        "ALTER PUBLICATION walpost DROP TABLE events; ALTER TABLE events SET UNLOGGED".to_owned();
+    let logged = format!("ALTER TABLE events SET LOGGED; {add}");
+    for (change, words, mend) in [
+        (&anew, "does not cover public.events", add),
+        (&swapped, "does not cover public.events", add),
+        (&unlogged, "is not logged", &logged),
+    ] {
+        let (database, broker) = (database(), ScriptedBroker::start());
+        database.sql(&format!("CREATE TABLE events ({EVENTS})"));
+        let relay = of_events(&database, &broker, "public.events");
+        let walpost = events_delivered(&database, &broker, &relay);
+        database.sql(change);
+        insert(&database, "events", 4, 6);
+        stops(walpost, &[words]);
+        database.sql(mend);
+        insert(&database, "events", 7, 8);
+        stops(relay.start(), &["may not have been published", "'walpost run --recover'"]);
+        let mut walpost = recovering(&relay);
+        until(LONG, "every row", || {
+            let mut arrived = numbers(&broker.messages());
+            arrived.sort_unstable();
+            arrived.dedup();
+            arrived == (1..=8).collect::<Vec<_>>()
+        });
+        assert!(walpost.terminate(LONG).success(), "{change}: {}", walpost.log());
+    }
+}
+
+#[test]
+fn partitions_come_and_go_under_load() {
+    let (database, broker) = (database(), ScriptedBroker::start());
+    database.sql(&format!(
+        "CREATE TABLE events ({}) PARTITION BY RANGE (id);
+         CREATE TABLE events_0 PARTITION OF events FOR VALUES FROM (0) TO (1000)",
+        EVENTS
+    ));
+    let relay = of_events(&database, &broker, "public.events");
+    let mut walpost = events_delivered(&database, &broker, &relay);
+    for part in 1..=5_u64 {
+        let (from, to) = (part * 1000, part * 1000 + 1000);
+        database.sql(&format!(
+            "CREATE TABLE events_{part} (LIKE events INCLUDING ALL);
+             ALTER TABLE events ATTACH PARTITION events_{part} FOR VALUES FROM ({from}) TO ({to})"
+        ));
+        insert(&database, "events", from, to - 1);
+        if part > 1 {
+            database.sql(&format!("ALTER TABLE events DETACH PARTITION events_{}", part - 1));
+        }
+        await_certified(&database);
+    }
+    broker.wait_for_sends(5003, LONG);
+    let mut arrived = numbers(&broker.messages());
+    arrived.sort_unstable();
+    let expected: Vec<_> = (1..=3).chain(1000..6000).collect();
+    assert_eq!(arrived, expected);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_table_is_added_while_a_transaction_is_open() {
+    let (database, broker) = (database(), ScriptedBroker::start());
+    database.sql(&format!("CREATE TABLE events ({EVENTS}); CREATE TABLE more ({EVENTS})"));
+    let relay = of_events(&database, &broker, "public.events");
+    let mut walpost = events_delivered(&database, &broker, &relay);
+    let open = database.client().await;
+    let row = "INSERT INTO more (id, body) VALUES (4, '{\"n\": 4}')";
+    open.batch_execute(&format!("BEGIN; {row}")).await.unwrap();
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    let both = of_events(&database, &broker, "public.events,public.more");
+    // While that transaction is open the table can be added, and the relay goes on.
+    let init = both.clone().arguments(["init"]).output(LONG);
+    assert!(init.status.success(), "{init:?}");
+    let mut walpost = both.start();
+    walpost.await_ready(LONG);
+    insert(&database, "more", 5, 5);
+    until(LONG, "the new table's row", || numbers(&broker.messages()).contains(&5));
+    open.batch_execute("INSERT INTO more (id, body) VALUES (6, '{\"n\": 6}'); COMMIT")
+        .await
+        .unwrap();
+    until(LONG, "what was inserted before the table was added", || {
+        let arrived = numbers(&broker.messages());
+        [1, 2, 3, 4, 5, 6].iter().all(|n| arrived.contains(n))
+    });
+    await_certified(&database);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+}

@@ -36,5 +36,6 @@ mod settings;
 mod silence;
 mod smoke;
 mod store;
+mod survives;
 mod thaw;
 mod trouble;

@@ -12,10 +12,6 @@ use crate::store::setup::Event;
 
 /// Makes what is missing in the database, or prints how.
 pub(super) async fn run(flags: args::Init, loaded: Loaded) -> Exit {
-    if flags.adopt {
-        complain("init --adopt is not in this version; leave it out");
-        return Exit::Usage;
-    }
     let wanted = match from_config::first_start(&loaded.config) {
         Ok(wanted) => wanted,
         Err(error) => {
@@ -37,7 +33,15 @@ pub(super) async fn run(flags: args::Init, loaded: Loaded) -> Exit {
     let mut say = |event: Event<'_>| {
         let _ = writeln!(out, "{event}").and_then(|()| out.flush());
     };
-    match first_start::prepare(&wanted, &mut say).await {
+    let made = match flags.adopt {
+        true => first_start::adopt(&wanted, &mut say).await,
+        false => Ok(()),
+    };
+    let made = match made {
+        Ok(()) => first_start::prepare(&wanted, &mut say).await,
+        Err(error) => Err(error),
+    };
+    match made {
         Ok(()) => Exit::Done,
         Err(error) => {
             match error.remedy() {

@@ -138,6 +138,41 @@ pub async fn prepare(
     .await
 }
 
+/// Takes over the row of another cluster or database: a dump was restored here, or the server was
+/// upgraded. Says what that assumes. Does nothing where the row is this database's own.
+///
+/// # Errors
+/// [`PrepareError`].
+pub async fn adopt(
+    wanted: &FirstStart,
+    on_event: &mut impl FnMut(Event<'_>),
+) -> Result<(), PrepareError> {
+    let store = Store::connect(&wanted.sql).await?;
+    setup::alone(&store, async {
+        match standing::look(&store, wanted).await {
+            Err(LookError::Unfit(Unfit::OtherCluster { slot, row, here })) => {
+                on_event(Event::Note(format!(
+                    "the row of slot {} in walpost.relay is of another database (system identifier {}); it \
+                     is taken over. Nothing is known of what that one has delivered: every row that is in \
+                     the outbox now is published again. Delete those that must not be, before 'walpost run'",
+                    one_line(&slot),
+                    row.system_identifier
+                )));
+                let state = store.slot(&slot).await?;
+                let there = state.is_some_and(|state| state.lost().is_none());
+                store.adopt_relay(&slot, &here, there).await?;
+                on_event(Event::Changed(format!("the row of slot {slot} in walpost.relay")));
+            }
+            Ok(_) => on_event(Event::Exists(
+                "the slot's row in walpost.relay is this database's own, or there is none".to_owned(),
+            )),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    })
+    .await
+}
+
 /// [`prepare`] for `walpost run`: goes on with what is there, and makes what is missing where it may.
 ///
 /// # Errors

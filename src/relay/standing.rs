@@ -51,10 +51,10 @@ pub enum Unfit {
     /// The row came with a dump, or the cluster was upgraded.
     #[error(
         "the row of slot {} in walpost.relay is of another database (system identifier {}, database oid \
-         {}; this one has {}, {}): a dump was restored here, or the server was upgraded; if nothing that \
-         was committed here is to come from that slot, DELETE FROM walpost.relay WHERE slot = {}",
+         {}; this one has {}, {}): a dump was restored here, or the server was upgraded; 'walpost init \
+         --adopt' takes it over, and says what that assumes (docs/operations.md, 'Another database')",
         one_line(.slot), .row.system_identifier, .row.database_oid, .here.system_identifier,
-        .here.database_oid, one_line(&literal(.slot))
+        .here.database_oid
     )]
     OtherCluster {
         /// The slot.

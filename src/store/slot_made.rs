@@ -117,4 +117,34 @@ impl Store {
         ];
         self.rows("writing the slot's row in walpost.relay", sql, &params).await.map(drop)
     }
+
+    /// The row of another cluster or database becomes this one's. Nothing counts as delivered any more:
+    /// ids of transactions mean something else here. Where the slot is there it is read on, and everything
+    /// that is committed now is published before; else it is to be made. `false`: there is no row.
+    ///
+    /// # Errors
+    /// [`StoreError`]: 42501 without the right.
+    pub async fn adopt_relay(
+        &self,
+        slot: &str,
+        server: &Server,
+        slot_is_there: bool,
+    ) -> Result<bool, StoreError> {
+        let sql = "UPDATE walpost.relay SET system_identifier = $2, timeline = $3, database_oid = $4,
+                epoch = epoch + 1, state = CASE WHEN $5 THEN 'recovering' ELSE 'creating' END,
+                certified_snapshot = NULL, recovery_cursor = NULL, last_receipted = NULL, guard = NULL,
+                exported_snapshot = CASE WHEN $5 THEN pg_current_snapshot() END,
+                confirmed_lsn = NULL, confirmed_at = NULL
+            WHERE slot = $1 RETURNING true";
+        let (identifier, timeline) = signed(server);
+        let params: [Param<'_>; 5] = [
+            (&slot, Type::TEXT),
+            (&identifier, Type::INT8),
+            (&timeline, Type::INT4),
+            (&server.database_oid, Type::OID),
+            (&slot_is_there, Type::BOOL),
+        ];
+        let what = "taking over the slot's row in walpost.relay";
+        Ok(self.first(what, sql, &params).await?.is_some())
+    }
 }

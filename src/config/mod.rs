@@ -37,7 +37,7 @@ pub use consumers::{Consumer, Handler};
 pub use outbox::{AfterPublish, Layout, Outbox};
 pub use postgres::{Postgres, PostgresTls, TlsMode};
 pub use problem::{ConfigError, Origin, Problem};
-pub use replication::{Failover, OnSlotLost, Replication, Shard};
+pub use replication::{Failover, OnSlotLost, Replication};
 pub use retry::{OnExhausted, Retry};
 pub use sources::Sources;
 pub use url::PostgresUrl;

@@ -141,6 +141,7 @@ fn outbox_settings(config: &Config) -> Result<outbox::Settings, TemplateError> {
         broker_headers: config.broker.headers.clone(),
         max_frame_size: bytes(config.broker.max_frame_size),
         logical_prefix: from.logical_messages.clone(),
+        shard: config.replication.shard,
     })
 }
 

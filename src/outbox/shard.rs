@@ -4,6 +4,8 @@
 //! order of messages is always in one shard. PostgreSQL decides that, by the row filter of each
 //! relay's publication; the columns that the filter is over come from here.
 
+use std::fmt;
+
 use super::hashtext::hashtext;
 use super::settings::{Columns, LayoutKind};
 use crate::template::{Field, Template};
@@ -38,6 +40,13 @@ impl Shard {
     }
 }
 
+/// `shard 1 of 4`, counted from 0 as in the settings.
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shard {} of {}", self.index, self.count)
+    }
+}
+
 /// The columns by which rows are divided: the second where the first is null or empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardColumns {
@@ -47,13 +56,13 @@ pub struct ShardColumns {
     pub destination: Option<String>,
 }
 
-/// Settings by which rows cannot be divided so that the order holds. Each text begins with the path
-/// of the setting.
+/// Settings by which rows cannot be divided so that the order holds. [`ShardError::path`] is the
+/// setting that says so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShardError {
     /// The ordering key is no column.
     #[error(
-        "outbox.key: with replication.shard.count over 1 it is one column, such as \"{{key}}\" or \
+        "with replication.shard.count over 1 it is one column, such as \"{{key}}\" or \
          \"{{column:NAME}}\", or empty: rows are divided by that column, and '{template}' is none"
     )]
     Key {
@@ -62,7 +71,7 @@ pub enum ShardError {
     },
     /// Rows without a key are ordered by what no column holds.
     #[error(
-        "outbox.destination: with replication.shard.count over 1 it holds {{destination}}, or one other \
+        "with replication.shard.count over 1 it holds {{destination}}, or one other \
          column: rows without a key are divided by that column, and '{template}' has no such"
     )]
     Destination {
@@ -71,10 +80,22 @@ pub enum ShardError {
     },
     /// Nothing tells one row from another.
     #[error(
-        "replication.shard.count: all messages are for one destination and have no key, so that there is \
+        "all messages are for one destination and have no key, so that there is \
          nothing to divide; write 1, or set outbox.key"
     )]
     Nothing,
+}
+
+impl ShardError {
+    /// The setting that is wrong.
+    #[must_use]
+    pub fn path(&self) -> &'static str {
+        match self {
+            ShardError::Key { .. } => "outbox.key",
+            ShardError::Destination { .. } => "outbox.destination",
+            ShardError::Nothing => "replication.shard.count",
+        }
+    }
 }
 
 impl ShardColumns {

@@ -9,7 +9,7 @@ use walpost::outbox::{Shard, ShardColumns, hashtext};
 use walpost::store::sharding::Sharding;
 use walpost_testkit::Postgres;
 
-use super::{Pair, confirmed, done, init_of, is_too_old, named, of, refused};
+use super::{Pair, confirmed, done, init_of, insert, is_too_old, named, of, owners, refused};
 use crate::init::psql;
 use crate::rig::{LONG, walpost};
 use crate::scene::database;
@@ -30,8 +30,12 @@ fn a_publication_without_the_shards_filter_stops_the_relay_and_the_remedy_mends_
     let relay = pair.relay(0);
     let _ = done(&init_of(&relay));
     let name = of(&pair.database, 0);
-    for by_hand in ["walpost.outbox WHERE (destination <> 'x')", "walpost.outbox"] {
+    for by_hand in ["walpost.outbox WHERE (destination = 'x')", "walpost.outbox"] {
         pair.database.sql(&format!("ALTER PUBLICATION {name} SET TABLE {by_hand}"));
+        if by_hand.contains("WHERE") {
+            // The slot does not bring them: nothing is published here.
+            insert(&pair.database, 1, 60);
+        }
         let run = relay.output(LONG);
         let error = refused(&run, 3);
         let words = format!(
@@ -43,8 +47,10 @@ fn a_publication_without_the_shards_filter_stops_the_relay_and_the_remedy_mends_
         let (_, remedy) = error.split_once("come twice: ").unwrap();
         let (remedy, _) = remedy.split_once(" (docs/operations.md").unwrap();
         pair.database.sql(remedy);
-        let mut mended = relay.start();
+        let mut mended = relay.clone().arguments(["run", "--recover"]).start();
         mended.await_ready(LONG);
+        let share = owners(&pair.database).values().filter(|row| row.0 == 0).count() as u64;
+        pair.brokers[0].wait_for_sends(share, LONG);
         assert!(mended.terminate(LONG).success(), "{}", mended.log());
     }
     // As PostgreSQL ignores a filter where the table's schema is published.
@@ -137,13 +143,20 @@ fn keys_of_other_types_and_tables_of_other_shapes_are_divided() {
                 .set("outbox.tables", "[\"public.events\"]")
                 .set("outbox.columns", columns)
                 .set("outbox.destination", "{destination}")
+                .set("outbox.backfill", true)
         };
+        // Some wait in the table, the others come by the stream.
+        let insert = |from, to| {
+            pair.database.sql(&format!(
+                r#"INSERT INTO events (id, "order", "To", body)
+                   SELECT i, {values}, jsonb_build_object('n', i) FROM generate_series({from}, {to}) AS i"#
+            ));
+        };
+        insert(1, 100);
         let mut both = [relay(0).start(), relay(1).start()];
         both.iter_mut().for_each(|relay| relay.await_ready(LONG));
-        pair.database.sql(&format!(
-            r#"INSERT INTO events (id, "order", "To", body)
-               SELECT i, {values}, jsonb_build_object('n', i) FROM generate_series(1, 300) AS i"#
-        ));
+        pair.wait_for(100);
+        insert(101, 300);
         pair.wait_for(300);
         (0..2).for_each(|index| confirmed(&pair.database, index));
         let [first, second] = pair.sent();
@@ -218,14 +231,16 @@ async fn the_filter_takes_what_the_relay_takes() {
     for (index, count) in [(0, 2), (1, 2), (4, 7), (1023, 1024)] {
         let sharding = Sharding { shard: Shard { index, count }, columns: columns.clone() };
         let sql = format!(
-            "SELECT {} FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS row(key, destination, n) ORDER BY n",
-            sharding.filter(None).unwrap()
+            "SELECT {}, {} FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS row(key, destination, n) ORDER BY n",
+            sharding.filter(None).unwrap(),
+            sharding.condition()
         );
         let rows = client.query(&sql, &[&keys, &destinations]).await.unwrap();
         assert_eq!(rows.len(), 503);
         for ((key, destination), row) in keys.iter().zip(&destinations).zip(&rows) {
             let taken = sharding.shard.takes(key.as_deref(), destination.as_deref());
-            assert_eq!(row.get::<_, Option<bool>>(0), Some(taken), "{key:?} {destination:?}");
+            let said = (row.get::<_, Option<bool>>(0), row.get::<_, Option<bool>>(1));
+            assert_eq!(said, (Some(taken), Some(taken)), "{key:?} {destination:?}");
         }
     }
 }

@@ -231,7 +231,7 @@ async fn the_filter_takes_what_the_relay_takes() {
     for (index, count) in [(0, 2), (1, 2), (4, 7), (1023, 1024)] {
         let sharding = Sharding { shard: Shard { index, count }, columns: columns.clone() };
         let sql = format!(
-            "SELECT {}, {} FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS row(key, destination, n) ORDER BY n",
+            "SELECT {}, {} FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(key, destination, n) ORDER BY n",
             sharding.filter(None).unwrap(),
             sharding.condition()
         );

@@ -42,11 +42,6 @@ const LATER: &[Later] = &[
         "write auto or false",
     ),
     later(
-        "replication.shard.count",
-        |c| c.replication.shard.count > 1,
-        "write 1; one relay has all keys",
-    ),
-    later(
         "outbox.layout",
         |c| c.outbox.layout == Layout::Debezium,
         "write walpost, django or custom",

@@ -20,6 +20,7 @@ mod reader;
 mod replication;
 mod retry;
 mod section;
+mod shard;
 mod show;
 mod sources;
 mod tree;
@@ -37,7 +38,7 @@ pub use consumers::{Consumer, Handler};
 pub use outbox::{AfterPublish, Layout, Outbox};
 pub use postgres::{Postgres, PostgresTls, TlsMode};
 pub use problem::{ConfigError, Origin, Problem};
-pub use replication::{Failover, OnSlotLost, Replication, Shard};
+pub use replication::{Failover, OnSlotLost, Replication};
 pub use retry::{OnExhausted, Retry};
 pub use sources::Sources;
 pub use url::PostgresUrl;
@@ -124,7 +125,7 @@ choice! {
 
 impl Config {
     fn read(root: &mut Section<'_>) -> Config {
-        Config {
+        let config = Config {
             postgres: root.section("postgres", postgres::read),
             replication: root.section("replication", replication::read),
             outbox: root.section("outbox", outbox::read),
@@ -139,7 +140,9 @@ impl Config {
                 format: section.choice("format", LogFormat::Text),
             }),
             shutdown_timeout: root.duration("shutdown_timeout", "20s", Duration::ZERO..=HOUR),
-        }
+        };
+        shard::check(root, &config);
+        config
     }
 }
 

@@ -6,7 +6,7 @@ use super::problem::quote;
 use super::section::Section;
 use super::values::{self, Choice, TableRef, choice};
 use super::{DAY, SECOND};
-use crate::outbox::{Columns, HeaderStyle};
+use crate::outbox::{Columns, HeaderStyle, LayoutKind};
 use crate::template::{Field, Template};
 
 /// Which rows are messages, and what becomes of them.
@@ -102,6 +102,19 @@ pub(super) fn read(section: &mut Section<'_>) -> Outbox {
     };
     check_custom(section, &outbox);
     outbox
+}
+
+impl Outbox {
+    /// Which column is what.
+    #[must_use]
+    pub fn layout_kind(&self) -> LayoutKind {
+        match self.layout {
+            Layout::Walpost => LayoutKind::Walpost,
+            Layout::Django => LayoutKind::Django,
+            Layout::Debezium => LayoutKind::Debezium,
+            Layout::Custom => LayoutKind::Custom(self.columns.clone()),
+        }
+    }
 }
 
 /// What a layout does unless it is told otherwise.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::section::Section;
 use super::values::{self, choice};
+use crate::outbox::Shard;
 
 /// What is read from PostgreSQL, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,15 +23,6 @@ pub struct Replication {
     pub on_slot_lost: OnSlotLost,
     /// This relay's share of the ordering keys.
     pub shard: Shard,
-}
-
-/// This relay's share of the ordering keys: those whose hash modulo `count` is `index`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shard {
-    /// From 0, less than `count`.
-    pub index: u32,
-    /// How many relays share the keys; 1: this one has all.
-    pub count: u32,
 }
 
 choice! {

@@ -2,7 +2,7 @@
 
 /// FNV-1a with 64 bits: the same in every process and version, so that a key stays on its lane.
 ///
-/// It is not the hash that shards use; that one is PostgreSQL's.
+/// It is not the hash that shards use; that one is PostgreSQL's, see `hashtext.rs`.
 pub(super) fn key_hash(key: &[u8]) -> u64 {
     key.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -5,25 +5,31 @@
 //! be a message is [`Row::Unfit`], and the caller must not pass over it.
 
 mod hash;
+mod hashtext;
 mod headers;
 mod layout;
 mod message;
 mod row;
 mod row_headers;
 mod settings;
+mod shard;
 mod time;
 mod unfit;
 
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use hashbrown::HashMap;
 
+pub use hashtext::hashtext;
 pub use layout::{LayoutError, Missing};
 pub use message::{Headers, Message};
 pub use settings::{
     Columns, HeaderStyle, LayoutKind, Settings, SettingsError, TableName, WaitingColumns,
 };
+pub use shard::{Shard, ShardColumns, ShardError};
 pub use unfit::{SkipReason, Unfit, UnfitReason};
 
 use crate::lsn::Lsn;
@@ -40,6 +46,7 @@ pub struct Outbox {
     wanted: Wanted,
     rules: Rules,
     logical_prefix: Option<String>,
+    shard: Shard,
     /// By oid; `None`: not an outbox.
     relations: HashMap<u32, Option<Layout>>,
     scratch: Scratch,
@@ -117,6 +124,7 @@ impl Outbox {
                 transaction_in_templates,
             },
             logical_prefix: settings.logical_prefix,
+            shard: settings.shard,
             relations: HashMap::new(),
             scratch: Scratch::default(),
         })
@@ -175,7 +183,8 @@ impl Outbox {
     }
 
     /// What a logical message is. This version publishes none: one of ours is unfit rather than
-    /// lost, foreign and non-transactional ones are skipped.
+    /// lost, foreign and non-transactional ones are skipped, and so is what another shard's relay
+    /// must see to. One that does not say for whom it is, is unfit in every shard.
     #[must_use]
     pub fn logical(&self, message: &Logical<'_>) -> Row {
         if !self.is_own_logical(message.prefix) {
@@ -183,6 +192,12 @@ impl Outbox {
         }
         if !message.transactional {
             return Row::Skipped(SkipReason::NonTransactional);
+        }
+        if self.shard.is_sharded()
+            && let Some(Address { destination, key }) = address(message.content)
+            && !self.shard.takes(key.as_deref(), Some(&destination))
+        {
+            return Row::Skipped(SkipReason::OtherShard);
         }
         unfit_logical(message.prefix)
     }
@@ -219,6 +234,20 @@ impl Outbox {
 
 fn known(relations: &HashMap<u32, Option<Layout>>, oid: u32) -> Result<Option<&Layout>, RowError> {
     relations.get(&oid).map(Option::as_ref).ok_or(RowError::UnknownRelation { oid })
+}
+
+/// For whom a logical message is, as far as its shard asks.
+#[derive(serde::Deserialize)]
+struct Address<'a> {
+    #[serde(borrow)]
+    destination: Cow<'a, str>,
+    #[serde(borrow, default)]
+    key: Option<Cow<'a, str>>,
+}
+
+/// Where a logical message is a JSON object with a destination.
+fn address(content: &[u8]) -> Option<Address<'_>> {
+    serde_json::from_slice(content).ok()
 }
 
 /// A logical message under our prefix.

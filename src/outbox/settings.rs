@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::shard::Shard;
 use crate::template::{Field, Template};
 
 /// How rows become messages. Names and meaning are those of the configuration file.
@@ -29,6 +30,8 @@ pub struct Settings {
     pub max_frame_size: usize,
     /// `outbox.logical_messages`; `None`: none are read.
     pub logical_prefix: Option<String>,
+    /// `replication.shard`.
+    pub shard: Shard,
 }
 
 /// `outbox.layout`: which column is what.

@@ -111,6 +111,8 @@ pub enum SkipReason {
     OtherPrefix,
     /// A logical message outside of any transaction.
     NonTransactional,
+    /// A logical message of another shard.
+    OtherShard,
 }
 
 impl SkipReason {
@@ -122,6 +124,7 @@ impl SkipReason {
             SkipReason::Status => "status",
             SkipReason::OtherPrefix => "other_prefix",
             SkipReason::NonTransactional => "non_transactional",
+            SkipReason::OtherShard => "other_shard",
         }
     }
 }

@@ -10,9 +10,10 @@ use super::settings::Settings;
 use crate::broker::profile::Kind;
 use crate::config::{self, Config};
 use crate::net::Address;
-use crate::outbox::{self, HeaderStyle, LayoutKind, TableName};
+use crate::outbox::{self, HeaderStyle, ShardColumns, ShardError, TableName};
 use crate::secret::Secret;
 use crate::store::setup::SetupSettings;
+use crate::store::sharding::Sharding;
 use crate::store::{self, ConnectSettings, OutboxTable};
 use crate::template::{Template, TemplateError};
 use crate::{broker, engine, source};
@@ -25,11 +26,22 @@ const SAME_REFUSALS: u8 = 3;
 /// A row's other columns, beside what fits into a frame, that are still read whole.
 const OTHER_COLUMNS: usize = 1024 * 1024;
 
+/// What the configuration's own check finds first.
+#[derive(Debug, thiserror::Error)]
+pub enum Misconfigured {
+    /// A template that is none.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// Rows that cannot be divided.
+    #[error("{path}: {0}", path = .0.path())]
+    Shard(#[from] ShardError),
+}
+
 /// The settings of the pump.
 ///
 /// # Errors
-/// A template that is none; the configuration's own check finds that first.
-pub fn settings(config: &Config) -> Result<Settings, TemplateError> {
+/// [`Misconfigured`].
+pub fn settings(config: &Config) -> Result<Settings, Misconfigured> {
     Ok(Settings {
         source: Arc::new(source_settings(config)),
         outbox: outbox_settings(config)?,
@@ -51,8 +63,12 @@ pub fn settings(config: &Config) -> Result<Settings, TemplateError> {
 ///
 /// # Errors
 /// As [`settings`].
-pub fn first_start(config: &Config) -> Result<FirstStart, TemplateError> {
+pub fn first_start(config: &Config) -> Result<FirstStart, Misconfigured> {
     let settings = outbox_settings(config)?;
+    let shard = settings.shard;
+    let columns = || ShardColumns::of(&settings.layout, &settings.key, &settings.destination);
+    let columns = shard.is_sharded().then(columns).transpose()?;
+    let sharding = columns.map(|columns| Sharding { shard, columns });
     let waiting = settings.waiting_columns();
     let tables = settings.tables();
     let outboxes = tables.iter().map(|table| OutboxTable {
@@ -61,6 +77,7 @@ pub fn first_start(config: &Config) -> Result<FirstStart, TemplateError> {
         created_at: waiting.created_at.clone(),
         xid: waiting.xid.clone(),
         status: waiting.status.clone(),
+        share: sharding.as_ref().map(Sharding::condition),
     });
     Ok(FirstStart {
         sql: connect_settings(config),
@@ -76,6 +93,7 @@ pub fn first_start(config: &Config) -> Result<FirstStart, TemplateError> {
                 .into_iter()
                 .map(|table| store::TableName::new(table.schema, table.name))
                 .collect(),
+            sharding,
         },
     })
 }
@@ -86,15 +104,6 @@ pub fn connect_settings(config: &Config) -> ConnectSettings {
     ConnectSettings {
         client: config.postgres.url.client().clone(),
         connect_timeout: config.postgres.connect_timeout,
-    }
-}
-
-fn layout(config: &Config) -> LayoutKind {
-    match config.outbox.layout {
-        config::Layout::Walpost => LayoutKind::Walpost,
-        config::Layout::Django => LayoutKind::Django,
-        config::Layout::Debezium => LayoutKind::Debezium,
-        config::Layout::Custom => LayoutKind::Custom(config.outbox.columns.clone()),
     }
 }
 
@@ -125,7 +134,7 @@ fn outbox_settings(config: &Config) -> Result<outbox::Settings, TemplateError> {
     let from = &config.outbox;
     let headers = from.headers.iter();
     Ok(outbox::Settings {
-        layout: layout(config),
+        layout: from.layout_kind(),
         tables: from
             .tables
             .iter()
@@ -141,6 +150,7 @@ fn outbox_settings(config: &Config) -> Result<outbox::Settings, TemplateError> {
         broker_headers: config.broker.headers.clone(),
         max_frame_size: bytes(config.broker.max_frame_size),
         logical_prefix: from.logical_messages.clone(),
+        shard: config.replication.shard,
     })
 }
 

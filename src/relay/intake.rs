@@ -164,6 +164,7 @@ impl Intake {
                     SkipReason::Status => metrics.skipped.status.inc(),
                     SkipReason::OtherPrefix => metrics.skipped.other_prefix.inc(),
                     SkipReason::NonTransactional => metrics.skipped.non_transactional.inc(),
+                    SkipReason::OtherShard => metrics.skipped.other_shard.inc(),
                 }
                 Ok(())
             }

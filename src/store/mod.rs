@@ -19,6 +19,7 @@ pub mod retention;
 pub mod schema;
 pub mod server;
 pub mod setup;
+pub mod sharding;
 pub mod slot;
 pub mod slot_made;
 pub mod sqlstate;

@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 
 use super::connect::Store;
 use super::error::StoreError;
-use super::name::{TableName, ident, quoted_list};
+use super::name::{TableName, ident};
 
 /// A publication as the catalogs show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,20 +46,52 @@ impl PublicationState {
     }
 }
 
+impl PublishedTable {
+    /// Without row filter and column list.
+    #[must_use]
+    pub fn whole(table: TableName) -> PublishedTable {
+        PublishedTable { table, row_filter: None, columns: None }
+    }
+
+    /// As `FOR TABLE` takes it.
+    fn sql(&self) -> String {
+        let mut sql = self.table.quoted();
+        if let Some(columns) = &self.columns {
+            let columns: Vec<_> = columns.iter().map(|column| ident(column)).collect();
+            sql += &format!(" ({})", columns.join(", "));
+        }
+        if let Some(filter) = &self.row_filter {
+            sql += &format!(" WHERE ({filter})");
+        }
+        sql
+    }
+}
+
+/// Several, separated by commas.
+fn list(tables: &[PublishedTable]) -> String {
+    tables.iter().map(PublishedTable::sql).collect::<Vec<_>>().join(", ")
+}
+
 /// `CREATE PUBLICATION` for inserts into these tables.
 #[must_use]
-pub fn create_sql(publication: &str, tables: &[TableName]) -> String {
+pub fn create_sql(publication: &str, tables: &[PublishedTable]) -> String {
     format!(
         "CREATE PUBLICATION {} FOR TABLE {} WITH (publish = 'insert', publish_via_partition_root = true)",
         ident(publication),
-        quoted_list(tables)
+        list(tables)
     )
 }
 
 /// `ALTER PUBLICATION … ADD TABLE`.
 #[must_use]
-pub fn add_sql(publication: &str, tables: &[TableName]) -> String {
-    format!("ALTER PUBLICATION {} ADD TABLE {}", ident(publication), quoted_list(tables))
+pub fn add_sql(publication: &str, tables: &[PublishedTable]) -> String {
+    format!("ALTER PUBLICATION {} ADD TABLE {}", ident(publication), list(tables))
+}
+
+/// `ALTER PUBLICATION … SET TABLE`: these and no others. It is for an operator to run.
+#[must_use]
+pub fn set_sql(publication: &str, tables: &[PublishedTable]) -> String {
+    format!("ALTER PUBLICATION {} SET TABLE {}", ident(publication), list(tables))
 }
 
 impl Store {
@@ -74,11 +106,12 @@ impl Store {
         let Some(row) = self.first(WHAT, sql, &[(&name, Type::TEXT)]).await? else {
             return Ok(None);
         };
-        // Before 15 a publication had neither row filters nor column lists. The view shows a
-        // column list even where none was given, so that it is asked of the catalog.
+        // Before 15 a publication had neither row filters nor column lists. The view shows a filter only
+        // where it holds (not beside FOR TABLES IN SCHEMA), but a column list even where none was given, so
+        // that this is asked of the catalog.
         let (filter, columns) = match self.version() {
             150_000.. => (
-                "pg_get_expr(r.prqual, r.prrelid)",
+                "t.rowfilter",
                 "(SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
                     WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[]))",
             ),
@@ -119,7 +152,7 @@ impl Store {
     pub async fn create_publication(
         &self,
         name: &str,
-        tables: &[TableName],
+        tables: &[PublishedTable],
     ) -> Result<(), StoreError> {
         self.run("making the publication", &create_sql(name, tables)).await
     }
@@ -131,7 +164,7 @@ impl Store {
     pub async fn alter_publication_add(
         &self,
         name: &str,
-        tables: &[TableName],
+        tables: &[PublishedTable],
     ) -> Result<(), StoreError> {
         self.run("adding a table to the publication", &add_sql(name, tables)).await
     }
@@ -144,6 +177,7 @@ mod tests {
     #[test]
     fn statements_quote_every_name() {
         let tables = [TableName::new("walpost", "outbox"), TableName::new("Shop", "a\"b")];
+        let mut tables = tables.map(PublishedTable::whole);
         assert_eq!(
             create_sql("wal post", &tables),
             "CREATE PUBLICATION \"wal post\" FOR TABLE \"walpost\".\"outbox\", \"Shop\".\"a\"\"b\" \
@@ -152,6 +186,13 @@ mod tests {
         assert_eq!(
             add_sql("p", &tables[..1]),
             "ALTER PUBLICATION \"p\" ADD TABLE \"walpost\".\"outbox\""
+        );
+        tables[0].row_filter = Some("id = 3".to_owned());
+        tables[1].columns = Some(vec!["a".to_owned(), "B\"".to_owned()]);
+        assert_eq!(
+            set_sql("p", &tables),
+            "ALTER PUBLICATION \"p\" SET TABLE \"walpost\".\"outbox\" WHERE (id = 3), \
+             \"Shop\".\"a\"\"b\" (\"a\", \"B\"\"\")"
         );
     }
 }

@@ -22,6 +22,8 @@ pub struct OutboxTable {
     pub xid: Option<String>,
     /// Of layout `django`: 1 is a row that waits, 2 one that was published.
     pub status: Option<String>,
+    /// The condition under which a row, which is `w`, is this relay's share; none: every row is.
+    pub share: Option<String>,
 }
 
 /// The two snapshots between which rows wait, as text.
@@ -59,8 +61,11 @@ impl OutboxTable {
     #[must_use]
     pub fn waiting(&self, between: &Between) -> String {
         let mut sql = String::from("true");
-        if let Some(status) = &self.status {
+        if let Some(share) = &self.share {
             // Failing to write into a String is impossible.
+            let _ = write!(sql, " AND ({share})");
+        }
+        if let Some(status) = &self.status {
             let _ = write!(sql, " AND w.{} = 1", ident(status));
         }
         if let Some(certified) = &between.certified {

@@ -80,6 +80,8 @@ pub struct Skipped {
     pub other_prefix: IntCounter,
     /// `reason="non_transactional"`: a logical message outside of any transaction.
     pub non_transactional: IntCounter,
+    /// `reason="other_shard"`: a logical message of another shard.
+    pub other_shard: IntCounter,
     /// `reason="known"`: came again after a reconnect and was recognised.
     pub known: IntCounter,
 }
@@ -152,15 +154,30 @@ impl Metrics {
     #[must_use]
     pub fn counters(&self) -> Counters {
         let Rejections { error, closed, missing } = &self.rejections;
-        let Skipped { other_table, operation, status, other_prefix, non_transactional, known } =
-            &self.skipped;
+        let Skipped {
+            other_table,
+            operation,
+            status,
+            other_prefix,
+            non_transactional,
+            other_shard,
+            known,
+        } = &self.skipped;
         let sum = |counters: &[&IntCounter]| counters.iter().map(|counter| counter.get()).sum();
         Counters {
             sent: self.sent.get(),
             resent: self.resent.get(),
             receipts: self.receipts.get(),
             rejections: sum(&[error, closed, missing]),
-            skipped: sum(&[other_table, operation, status, other_prefix, non_transactional, known]),
+            skipped: sum(&[
+                other_table,
+                operation,
+                status,
+                other_prefix,
+                non_transactional,
+                other_shard,
+                known,
+            ]),
         }
     }
 
@@ -293,6 +310,7 @@ impl Skipped {
             status: reason("status"),
             other_prefix: reason("other_prefix"),
             non_transactional: reason("non_transactional"),
+            other_shard: reason("other_shard"),
             known: reason("known"),
         }
     }

@@ -122,6 +122,19 @@ impl Template {
         })
     }
 
+    /// The placeholder that is all there is, in brackets or not.
+    #[must_use]
+    pub fn only_field(&self) -> Option<Field<'_>> {
+        match self.pieces.as_slice() {
+            [Piece::Value(field)] => Some(field.as_field()),
+            [Piece::Optional(part)] => match part.as_slice() {
+                [Piece::Value(field)] => Some(field.as_field()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The text where there is no placeholder in it: what every row gets.
     #[must_use]
     pub fn literal(&self) -> Option<&str> {

@@ -33,6 +33,7 @@ mod relay;
 mod rig;
 mod scene;
 mod settings;
+mod shards;
 mod silence;
 mod smoke;
 mod store;

@@ -117,6 +117,23 @@ fn values_that_do_not_fit() {
         ("replication: {create: yes}", "\"yes\" is neither true nor false"),
         ("replication: {slot: ''}", "replication.slot: is empty"),
         ("replication: {shard: {index: 1}}", "1 is no share of 1; the first is 0, the last 0"),
+        (
+            "replication: {slot: a, shard: {count: 2}}",
+            "replication.publication: with shard.count over 1 it is named as the slot, so that no two \
+             relays share a slot; write a",
+        ),
+        (
+            "{replication: {shard: {count: 2}}, outbox: {key: '{key}-{version}'}}",
+            "outbox.key: with replication.shard.count over 1 it is one column",
+        ),
+        (
+            "{replication: {shard: {count: 2}}, outbox: {destination: '{column:a}{column:b}'}}",
+            "outbox.destination: with replication.shard.count over 1 it holds {destination}",
+        ),
+        (
+            "{replication: {shard: {count: 2}}, outbox: {key: '', destination: x}}",
+            "replication.shard.count: all messages are for one destination",
+        ),
         ("postgres: {tls: {cert_file: x}}", "postgres.tls.cert_file: needs key_file beside it"),
         ("retry: {max_attempts: 1}", "retry.max_attempts: is less than retry.pause_after"),
         ("http: {listen: 9464}", "\"9464\" is no host:port; write 127.0.0.1:9464"),
@@ -185,7 +202,6 @@ fn settings_of_later_versions_are_refused() {
         ("postgres: {tls: {ca_file: x}}", "postgres.tls.ca_file"),
         ("replication: {failover: true}", "replication.failover"),
         ("replication: {on_slot_lost: recover}", "replication.on_slot_lost"),
-        ("replication: {shard: {count: 2}}", "replication.shard.count"),
         ("outbox: {layout: debezium}", "outbox.layout"),
         (
             "outbox: {layout: custom, tables: [a.b], columns: {id: id, destination: d}, backfill: true}",

@@ -129,6 +129,7 @@ fn settings(layout: LayoutKind) -> Settings {
         broker_headers: vec![("persistent".into(), "true".into())],
         max_frame_size: 4 << 20,
         logical_prefix: Some("walpost".into()),
+        shard: Shard::ALL,
     }
 }
 

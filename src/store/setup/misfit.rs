@@ -1,6 +1,7 @@
 //! What is there and does not fit, each with its remedy.
 
 use crate::lsn::Lsn;
+use crate::outbox::Shard;
 use crate::store::name::{TableName, ident, literal, one_line};
 
 /// Something that only an operator can put right. The text says what is wrong and how to mend it.
@@ -77,6 +78,48 @@ pub enum Misfit {
         one_line(.0), table = .1
     )]
     RowFilter(String, TableName),
+    /// Row filters came with PostgreSQL 15.
+    #[error(
+        "replication.shard.count over 1 needs row filters, which PostgreSQL {}.{} does not have: upgrade it \
+         to 15 or later, or set replication.shard.count to 1", .0 / 10_000, .0 % 10_000
+    )]
+    ShardsTooOld(u32),
+    /// A table without the column that rows are divided by.
+    #[error(
+        "table {table} has no column {}, by which replication.shard divides its rows: mend outbox.key, \
+         outbox.destination or outbox.columns", one_line(.1), table = .0
+    )]
+    ShardColumnMissing(TableName, String),
+    /// No row filter can be over that column.
+    #[error(
+        "column {} of {table} is of type {}, by which a row filter cannot divide rows: let outbox.key name a \
+         column of text, of a whole number or of uuid", one_line(.1), one_line(.2), table = .0
+    )]
+    ShardColumnType(TableName, String, String),
+    /// Another relay's publication, or the number of relays was changed here only: publication, table,
+    /// the filter's shard, our own.
+    #[error(
+        "publication {} has the rows of {theirs} in {table}, this relay is {ours}: each relay needs a slot and a \
+         publication of its own (replication.slot, replication.publication); to change the number of relays, \
+         see docs/operations.md, 'Several relays on one table'",
+        one_line(.0), table = .1, theirs = .2, ours = .3
+    )]
+    OtherShard(String, TableName, Shard, Shard),
+    /// FOR ALL TABLES takes no row filter.
+    #[error(
+        "publication {} is FOR ALL TABLES, which takes no row filter, so that this relay would have the \
+         messages of all shards: set replication.slot and replication.publication to another name",
+        one_line(.0)
+    )]
+    ShardAllTables(String),
+    /// No filter, or one that is none of walpost's: messages come twice or not at all. The statement
+    /// has everything that the publication covers.
+    #[error(
+        "publication {} has not the row filter of {ours} on {table}, so that messages would be lost or come twice: \
+         {} (docs/operations.md, 'Several relays on one table')",
+        one_line(.0), one_line(.3), table = .1, ours = .2
+    )]
+    ShardFilter(String, TableName, Shard, String),
     /// Columns are kept back.
     #[error(
         "publication {} has a column list on {table}: remove it (ALTER PUBLICATION … SET TABLE, with all \

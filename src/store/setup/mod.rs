@@ -11,6 +11,8 @@ pub mod misfit;
 pub mod plan;
 pub mod script;
 
+mod sharding;
+
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +27,7 @@ use super::connect::Store;
 use super::error::StoreError;
 use super::name::{TableName, literal, one_line};
 use super::schema::{self, SchemaState};
+use super::sharding::Sharding;
 use super::sqlstate::Class;
 
 /// What is wanted.
@@ -36,6 +39,8 @@ pub struct SetupSettings {
     pub publication: String,
     /// The outbox tables.
     pub tables: Vec<TableName>,
+    /// This relay's share of the rows; none: all of them.
+    pub sharding: Option<Sharding>,
 }
 
 /// What happened; each is one line for the operator.
@@ -145,7 +150,7 @@ pub async fn check(store: &Store, settings: &SetupSettings) -> Result<Vec<String
     let (mut plan, mut misfits) = judge(&findings, settings);
     if let PublicationStep::Add(tables) = plan.publication {
         let missing = |table| Misfit::NotPublished(settings.publication.clone(), table);
-        misfits.extend(tables.into_iter().map(missing));
+        misfits.extend(tables.into_iter().map(|table| missing(table.table)));
     }
     if let Some(version) = plan.upgrade_from {
         let newest = schema::newest();
@@ -229,15 +234,15 @@ async fn apply_publication(
     let what = format!("publication {}", one_line(name));
     let event = match &plan.publication {
         PublicationStep::Nothing => Event::Exists(what),
-        PublicationStep::Create => {
-            let made = store.create_publication(name, &settings.tables).await;
+        PublicationStep::Create(tables) => {
+            let made = store.create_publication(name, tables).await;
             made.map_err(SetupError::from_statement)?;
             Event::Created(what)
         }
         PublicationStep::Add(tables) => {
             let added = store.alter_publication_add(name, tables).await;
             added.map_err(SetupError::from_statement)?;
-            let names: Vec<_> = tables.iter().map(ToString::to_string).collect();
+            let names: Vec<_> = tables.iter().map(|added| added.table.to_string()).collect();
             Event::Changed(format!("{what} (added {})", names.join(", ")))
         }
     };

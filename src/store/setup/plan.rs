@@ -3,9 +3,10 @@
 use super::SetupSettings;
 use super::findings::Findings;
 use super::misfit::Misfit;
+use super::sharding;
 use crate::lsn::Lsn;
 use crate::store::name::{TableName, one_line};
-use crate::store::publication::PublicationState;
+use crate::store::publication::{PublicationState, PublishedTable};
 use crate::store::schema::{self, SchemaState};
 use crate::store::slot::SlotState;
 use crate::store::table::TableState;
@@ -29,18 +30,18 @@ pub enum PublicationStep {
     /// It is there and fits.
     Nothing,
     /// Make it, with all outbox tables.
-    Create,
+    Create(Vec<PublishedTable>),
     /// Add these.
-    Add(Vec<TableName>),
+    Add(Vec<PublishedTable>),
 }
 
 impl Plan {
     /// The plan for a database of which nothing is known: make everything.
     #[must_use]
-    pub fn from_nothing() -> Plan {
+    pub fn from_nothing(settings: &SetupSettings) -> Plan {
         Plan {
             upgrade_from: Some(0),
-            publication: PublicationStep::Create,
+            publication: PublicationStep::Create(sharding::unseen(settings)),
             create_slot: true,
             notes: Vec::new(),
         }
@@ -81,6 +82,7 @@ pub fn judge(findings: &Findings, settings: &SetupSettings) -> (Plan, Vec<Misfit
         let database = &findings.server.database;
         misfits.extend(judge_table(table, state.as_ref(), upgrade_from, database));
     }
+    let wanted = sharding::wanted(findings, settings, &mut misfits);
     let publication = match &findings.publication {
         None => {
             // To drop a slot that is not ours is nobody's remedy.
@@ -92,9 +94,11 @@ pub fn judge(findings: &Findings, settings: &SetupSettings) -> (Plan, Vec<Misfit
                 let (publication, slot) = (settings.publication.clone(), settings.slot.clone());
                 misfits.push(Misfit::PublicationMissing(publication, slot));
             }
-            PublicationStep::Create
+            PublicationStep::Create(wanted)
         }
-        Some(state) => judge_publication(state, findings, settings, &mut misfits, &mut notes),
+        Some(state) => {
+            judge_publication(state, findings, settings, &wanted, &mut misfits, &mut notes)
+        }
     };
     let create_slot = judge_slot(findings, settings, &mut misfits);
     (Plan { upgrade_from, publication, create_slot, notes }, misfits)
@@ -144,11 +148,13 @@ fn judge_table(
     }
 }
 
-/// Whether every insert into every table, whole, is published under the table's own name.
+/// Whether every insert into every table, whole, is published under the table's own name; of a shard,
+/// every one of its own.
 fn judge_publication(
     state: &PublicationState,
     findings: &Findings,
     settings: &SetupSettings,
+    wanted: &[PublishedTable],
     misfits: &mut Vec<Misfit>,
     notes: &mut Vec<String>,
 ) -> PublicationStep {
@@ -163,7 +169,7 @@ fn judge_publication(
         misfits.push(Misfit::NoInserts(name.clone(), kept));
     }
     let mut missing = Vec::new();
-    for (table, found) in &findings.tables {
+    for ((table, found), covered) in findings.tables.iter().zip(wanted) {
         if found.as_ref().is_some_and(|found| found.partitioned) && !state.via_root {
             misfits.push(Misfit::NotViaRoot(name.clone(), table.clone()));
             continue;
@@ -171,11 +177,10 @@ fn judge_publication(
         match state.table(table) {
             // FOR ALL TABLES leaves out only what is no logged table, which is a misfit already.
             None if state.all_tables => {}
-            None => missing.push(table.clone()),
+            None => missing.push(covered.clone()),
             Some(published) => {
-                if published.row_filter.is_some() {
-                    misfits.push(Misfit::RowFilter(name.clone(), table.clone()));
-                }
+                let filter = published.row_filter.as_ref();
+                misfits.extend(sharding::judge_filter(state, filter, covered, wanted, settings));
                 if published.columns.is_some() {
                     misfits.push(Misfit::ColumnList(name.clone(), table.clone()));
                 }

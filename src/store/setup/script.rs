@@ -53,7 +53,7 @@ pub async fn dry_run(
             let name = if user == "postgres" { "walpost".to_owned() } else { user };
             Contents {
                 settings,
-                plan: Plan::from_nothing(),
+                plan: Plan::from_nothing(settings),
                 misfits: Vec::new(),
                 role: Role { name, facts: None, database },
                 blind: Some(error.to_string()),
@@ -126,7 +126,7 @@ fn write_publication(out: &mut String, contents: &Contents<'_>) {
             let _ = writeln!(out, "\n-- The publication {} exists.", one_line(name));
             return;
         }
-        PublicationStep::Create => publication::create_sql(name, &contents.settings.tables),
+        PublicationStep::Create(tables) => publication::create_sql(name, tables),
         PublicationStep::Add(tables) => publication::add_sql(name, tables),
     };
     let _ = writeln!(out, "\n-- The publication.\n{sql};");
@@ -201,11 +201,13 @@ mod tests {
             slot: "walpost".to_owned(),
             publication: "walpost".to_owned(),
             tables: vec![TableName::new("walpost", "outbox")],
+            sharding: None,
         }
     }
 
     fn contents(settings: &SetupSettings, role: Role) -> Contents<'_> {
-        Contents { settings, plan: Plan::from_nothing(), misfits: Vec::new(), role, blind: None }
+        let plan = Plan::from_nothing(settings);
+        Contents { settings, plan, misfits: Vec::new(), role, blind: None }
     }
 
     fn role(name: &str, facts: Option<RoleFacts>) -> Role {

@@ -1,3 +1,7 @@
+mod shards;
+
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::lsn::Lsn;
 use crate::store::publication::{PublicationState, PublishedTable};
@@ -14,6 +18,7 @@ fn settings() -> SetupSettings {
         slot: "walpost".to_owned(),
         publication: "walpost".to_owned(),
         tables: vec![outbox()],
+        sharding: None,
     }
 }
 
@@ -36,6 +41,7 @@ fn fitting() -> Findings {
         capacity: Capacity { max_slots: 10, slots: 1, max_walsenders: 10, walsenders: 0 },
         schema: SchemaState::Version(schema::newest()),
         tables: vec![(outbox(), Some(a_table()))],
+        key_columns: BTreeMap::new(),
         publication: Some(PublicationState {
             insert: true,
             update: false,
@@ -105,7 +111,7 @@ fn an_empty_database_gets_everything() {
         found.publication = None;
         found.slot = None;
     });
-    assert_eq!(plan, Plan::from_nothing());
+    assert_eq!(plan, Plan::from_nothing(&settings()));
 }
 
 #[test]
@@ -132,7 +138,7 @@ fn tables_whose_rows_would_not_arrive_are_named() {
 #[test]
 fn a_missing_table_is_added_to_the_publication() {
     let step = plan(|found| publication(found).tables.clear()).publication;
-    assert_eq!(step, PublicationStep::Add(vec![outbox()]));
+    assert_eq!(step, PublicationStep::Add(vec![PublishedTable::whole(outbox())]));
     let all = plan(|found| {
         publication(found).all_tables = true;
         publication(found).tables.push(PublishedTable {

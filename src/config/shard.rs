@@ -11,18 +11,6 @@ pub(super) fn check(root: &mut Section<'_>, config: &Config) {
     if !replication.shard.is_sharded() {
         return;
     }
-    // The publication's row filter tells whose it is. A slot has nothing of the kind: read by two
-    // relays in turn, it would lose the messages of the one that is not reading.
-    if replication.slot != replication.publication {
-        root.problem(
-            "replication.publication",
-            format!(
-                "with shard.count over 1 it is named as the slot, so that no two relays share a slot; \
-                 write {}",
-                replication.slot
-            ),
-        );
-    }
     // A template that is none was reported where it was read.
     let (Ok(key), Ok(destination)) =
         (Template::parse(&outbox.key), Template::parse(&outbox.destination))

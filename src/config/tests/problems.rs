@@ -118,11 +118,6 @@ fn values_that_do_not_fit() {
         ("replication: {slot: ''}", "replication.slot: is empty"),
         ("replication: {shard: {index: 1}}", "1 is no share of 1; the first is 0, the last 0"),
         (
-            "replication: {slot: a, shard: {count: 2}}",
-            "replication.publication: with shard.count over 1 it is named as the slot, so that no two \
-             relays share a slot; write a",
-        ),
-        (
             "{replication: {shard: {count: 2}}, outbox: {key: '{key}-{version}'}}",
             "outbox.key: with replication.shard.count over 1 it is one column",
         ),

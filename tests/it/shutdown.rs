@@ -1,0 +1,108 @@
+//! PostgreSQL shuts down with the broker down and the window full. It waits for its walsender, which waits
+//! until everything it has sent is confirmed: walpost must let go.
+
+use std::time::{Duration, Instant};
+
+use walpost_testkit::walpost::Builder;
+use walpost_testkit::{Postgres, ScriptedBroker, Walpost, until};
+
+use crate::rig::{LONG, walpost};
+use crate::scene::numbers;
+
+/// More than the window and the sockets hold.
+const ROWS: u64 = 5000;
+const CONNECTS: &str = r#"walpost_connects_total{peer="postgresql"}"#;
+
+fn relay(server: &Postgres, broker: &ScriptedBroker) -> Builder {
+    walpost().set("postgres.url", server.url("postgres")).set("broker.hosts", broker.address())
+}
+
+/// A relay whose broker is down, with [`ROWS`] rows waiting and its window full of them.
+fn held(server: &Postgres, broker: &ScriptedBroker) -> Walpost {
+    let mut walpost = relay(server, broker).set("broker.reconnect.max", "200ms").start();
+    walpost.await_ready(LONG);
+    broker.refuse_connections(true);
+    broker.drop_connections();
+    server.sql(
+        "postgres",
+        &format!(
+            "DO $$ BEGIN FOR i IN 1..{ROWS} LOOP
+               PERFORM walpost.publish('/queue/q', jsonb_build_object('n', i, 'pad', repeat('x', 2000)));
+               COMMIT;
+             END LOOP; END $$"
+        ),
+    );
+    until(LONG, "the window is full", || {
+        walpost.metrics().get("walpost_in_flight_messages") == Some(&1024.0)
+    });
+    walpost
+}
+
+/// `pg_ctl stop -m fast`.
+#[track_caller]
+fn stops_in_time(server: &Postgres, walpost: &Walpost) {
+    let told = Instant::now();
+    server.stop_fast();
+    assert!(told.elapsed() < Duration::from_secs(5), "{:?}\n{}", told.elapsed(), walpost.log());
+}
+
+/// The server comes back, then the broker: each row arrives once, in order, and is confirmed.
+#[track_caller]
+fn nothing_is_lost(server: &Postgres, broker: &ScriptedBroker, walpost: &Walpost) {
+    let before = walpost.metric(CONNECTS);
+    server.restart();
+    until(LONG, "walpost is back", || walpost.metric(CONNECTS) > before);
+    broker.refuse_connections(false);
+    let all = server.sql("postgres", "SELECT pg_current_wal_insert_lsn()");
+    let confirmed = format!("SELECT confirmed_flush_lsn >= '{all}' FROM pg_replication_slots");
+    until(LONG, "all is confirmed", || server.sql("postgres", &confirmed) == "t");
+    assert_eq!(numbers(&broker.messages()), (1..=ROWS).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_fast_shutdown_does_not_wait_for_the_broker() {
+    let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
+    let mut walpost = held(&server, &broker);
+    stops_in_time(&server, &walpost);
+    walpost.wait_for_log("PostgreSQL is shutting down", LONG);
+    nothing_is_lost(&server, &broker, &walpost);
+    assert!(walpost.terminate(LONG).success());
+}
+
+/// The slot is already its own again, and the statement that asks where it stands waits for a lock.
+#[test]
+fn nor_does_it_while_a_statement_of_walpost_waits() {
+    let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
+    let mut walpost = held(&server, &broker);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let locker = runtime.block_on(async {
+        let client = server.client().await;
+        client.batch_execute("BEGIN; LOCK TABLE walpost.relay").await.unwrap();
+        client
+    });
+    server.end_walsenders();
+    let waiting = "SELECT count(*) FROM pg_locks, pg_replication_slots
+        WHERE NOT granted AND relation = 'walpost.relay'::regclass AND active";
+    until(LONG, "a statement waits, and the slot is taken", || {
+        server.sql("postgres", waiting) == "1"
+    });
+    stops_in_time(&server, &walpost);
+    drop(locker);
+    nothing_is_lost(&server, &broker, &walpost);
+    assert!(walpost.terminate(LONG).success());
+}
+
+/// A standby has a walsender, too, and so has a relay that was told to stop and waits for receipts.
+#[test]
+fn nor_for_a_standby_nor_for_a_relay_on_its_way_out() {
+    let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
+    let mut leaving = held(&server, &broker);
+    let mut standby = relay(&server, &broker).set("broker.reconnect.max", "200ms").start();
+    standby.wait_for_log("standby until the slot is free", LONG);
+    leaving.signal(walpost_testkit::Signal::TERM);
+    leaving.wait_for_log("waiting for outstanding receipts", LONG);
+    stops_in_time(&server, &leaving);
+    assert!(leaving.wait(LONG).success(), "{}", leaving.log());
+    nothing_is_lost(&server, &broker, &standby);
+    assert!(standby.terminate(LONG).success());
+}

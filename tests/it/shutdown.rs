@@ -9,16 +9,17 @@ use walpost_testkit::{Postgres, ScriptedBroker, Walpost, until};
 use crate::rig::{LONG, walpost};
 use crate::scene::numbers;
 
-/// More than the window and the sockets hold.
+/// More rows of this size than the window and the sockets hold.
 const ROWS: u64 = 5000;
+const SIZE: usize = 2000;
 const CONNECTS: &str = r#"walpost_connects_total{peer="postgresql"}"#;
 
 fn relay(server: &Postgres, broker: &ScriptedBroker) -> Builder {
     walpost().set("postgres.url", server.url("postgres")).set("broker.hosts", broker.address())
 }
 
-/// A relay whose broker is down, with [`ROWS`] rows waiting and its window full of them.
-fn held(server: &Postgres, broker: &ScriptedBroker) -> Walpost {
+/// A relay whose broker is down, with rows waiting and its window full of them.
+fn held(server: &Postgres, broker: &ScriptedBroker, rows: u64, size: usize) -> Walpost {
     let mut walpost = relay(server, broker).set("broker.reconnect.max", "200ms").start();
     walpost.await_ready(LONG);
     broker.refuse_connections(true);
@@ -26,8 +27,8 @@ fn held(server: &Postgres, broker: &ScriptedBroker) -> Walpost {
     server.sql(
         "postgres",
         &format!(
-            "DO $$ BEGIN FOR i IN 1..{ROWS} LOOP
-               PERFORM walpost.publish('/queue/q', jsonb_build_object('n', i, 'pad', repeat('x', 2000)));
+            "DO $$ BEGIN FOR i IN 1..{rows} LOOP
+               PERFORM walpost.publish('/queue/q', jsonb_build_object('n', i, 'pad', repeat('x', {size})));
                COMMIT;
              END LOOP; END $$"
         ),
@@ -48,7 +49,7 @@ fn stops_in_time(server: &Postgres, walpost: &Walpost) {
 
 /// The server comes back, then the broker: each row arrives once, in order, and is confirmed.
 #[track_caller]
-fn nothing_is_lost(server: &Postgres, broker: &ScriptedBroker, walpost: &Walpost) {
+fn nothing_is_lost(server: &Postgres, broker: &ScriptedBroker, walpost: &Walpost, rows: u64) {
     let before = walpost.metric(CONNECTS);
     server.restart();
     until(LONG, "walpost is back", || walpost.metric(CONNECTS) > before);
@@ -56,16 +57,16 @@ fn nothing_is_lost(server: &Postgres, broker: &ScriptedBroker, walpost: &Walpost
     let all = server.sql("postgres", "SELECT pg_current_wal_insert_lsn()");
     let confirmed = format!("SELECT confirmed_flush_lsn >= '{all}' FROM pg_replication_slots");
     until(LONG, "all is confirmed", || server.sql("postgres", &confirmed) == "t");
-    assert_eq!(numbers(&broker.messages()), (1..=ROWS).collect::<Vec<u64>>());
+    assert_eq!(numbers(&broker.messages()), (1..=rows).collect::<Vec<u64>>());
 }
 
 #[test]
 fn a_fast_shutdown_does_not_wait_for_the_broker() {
     let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
-    let mut walpost = held(&server, &broker);
+    let mut walpost = held(&server, &broker, ROWS, SIZE);
     stops_in_time(&server, &walpost);
     walpost.wait_for_log("PostgreSQL is shutting down", LONG);
-    nothing_is_lost(&server, &broker, &walpost);
+    nothing_is_lost(&server, &broker, &walpost, ROWS);
     assert!(walpost.terminate(LONG).success());
 }
 
@@ -73,7 +74,8 @@ fn a_fast_shutdown_does_not_wait_for_the_broker() {
 #[test]
 fn nor_does_it_while_a_statement_of_walpost_waits() {
     let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
-    let mut walpost = held(&server, &broker);
+    // So few that the walsender is not blocked: one that is hangs at its last word when it is ended.
+    let mut walpost = held(&server, &broker, 2000, 1);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let locker = runtime.block_on(async {
         let client = server.client().await;
@@ -88,7 +90,7 @@ fn nor_does_it_while_a_statement_of_walpost_waits() {
     });
     stops_in_time(&server, &walpost);
     drop(locker);
-    nothing_is_lost(&server, &broker, &walpost);
+    nothing_is_lost(&server, &broker, &walpost, 2000);
     assert!(walpost.terminate(LONG).success());
 }
 
@@ -96,13 +98,13 @@ fn nor_does_it_while_a_statement_of_walpost_waits() {
 #[test]
 fn nor_for_a_standby_nor_for_a_relay_on_its_way_out() {
     let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
-    let mut leaving = held(&server, &broker);
+    let mut leaving = held(&server, &broker, ROWS, SIZE);
     let mut standby = relay(&server, &broker).set("broker.reconnect.max", "200ms").start();
     standby.wait_for_log("standby until the slot is free", LONG);
     leaving.signal(walpost_testkit::Signal::TERM);
     leaving.wait_for_log("waiting for outstanding receipts", LONG);
     stops_in_time(&server, &leaving);
     assert!(leaving.wait(LONG).success(), "{}", leaving.log());
-    nothing_is_lost(&server, &broker, &standby);
+    nothing_is_lost(&server, &broker, &standby, ROWS);
     assert!(standby.terminate(LONG).success());
 }

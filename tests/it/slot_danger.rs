@@ -45,9 +45,12 @@ fn write_until_said(server: &Postgres, walpost: &Walpost, words: &str) {
         if walpost.log().contains(words) {
             return;
         }
-        let before = walpost.metric(RETAINED);
         write_wal(server);
-        until(LONG, "walpost has looked", || walpost.metric(RETAINED) >= before + 8e6);
+        let kept = "SELECT pg_current_wal_insert_lsn() - restart_lsn FROM pg_replication_slots";
+        until(LONG, "walpost has looked", || {
+            let kept: f64 = server.sql("postgres", kept).parse().unwrap();
+            walpost.metric(RETAINED) >= kept - 1e6
+        });
     }
     panic!("no word of {words:?}: {}", walpost.log());
 }

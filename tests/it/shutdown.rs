@@ -1,11 +1,13 @@
 //! PostgreSQL shuts down with the broker down and the window full. It waits for its walsender, which waits
 //! until everything it has sent is confirmed: walpost must let go.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use walpost_testkit::walpost::Builder;
 use walpost_testkit::{Postgres, ScriptedBroker, Walpost, until};
 
+use crate::door;
 use crate::rig::{LONG, walpost};
 use crate::scene::numbers;
 
@@ -15,12 +17,21 @@ const SIZE: usize = 2000;
 const CONNECTS: &str = r#"walpost_connects_total{peer="postgresql"}"#;
 
 fn relay(server: &Postgres, broker: &ScriptedBroker) -> Builder {
-    walpost().set("postgres.url", server.url("postgres")).set("broker.hosts", broker.address())
+    walpost()
+        .set("postgres.url", server.url("postgres"))
+        .set("broker.hosts", broker.address())
+        .set("broker.reconnect.max", "200ms")
 }
 
 /// A relay whose broker is down, with rows waiting and its window full of them.
-fn held(server: &Postgres, broker: &ScriptedBroker, rows: u64, size: usize) -> Walpost {
-    let mut walpost = relay(server, broker).set("broker.reconnect.max", "200ms").start();
+fn held(
+    relay: &Builder,
+    server: &Postgres,
+    broker: &ScriptedBroker,
+    rows: u64,
+    size: usize,
+) -> Walpost {
+    let mut walpost = relay.start();
     walpost.await_ready(LONG);
     broker.refuse_connections(true);
     broker.drop_connections();
@@ -63,9 +74,29 @@ fn nothing_is_lost(server: &Postgres, broker: &ScriptedBroker, walpost: &Walpost
 #[test]
 fn a_fast_shutdown_does_not_wait_for_the_broker() {
     let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
-    let mut walpost = held(&server, &broker, ROWS, SIZE);
+    let mut walpost = held(&relay(&server, &broker), &server, &broker, ROWS, SIZE);
     stops_in_time(&server, &walpost);
     walpost.wait_for_log("PostgreSQL is shutting down", LONG);
+    nothing_is_lost(&server, &broker, &walpost, ROWS);
+    assert!(walpost.terminate(LONG).success());
+}
+
+/// The connection that is open hears of it; a new one may be as long in coming as it likes.
+#[test]
+fn nor_for_a_new_connection_that_hangs() {
+    let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
+    let gate = Arc::new(Mutex::new(()));
+    let shared = Arc::clone(&gate);
+    let port = door::open(server.port(), move |first| {
+        drop(shared.lock().unwrap());
+        first
+    });
+    let url = format!("postgresql://postgres@127.0.0.1:{port}/postgres");
+    let relay = relay(&server, &broker).set("postgres.url", url);
+    let mut walpost = held(&relay, &server, &broker, ROWS, SIZE);
+    let shut = gate.lock().unwrap();
+    stops_in_time(&server, &walpost);
+    drop(shut);
     nothing_is_lost(&server, &broker, &walpost, ROWS);
     assert!(walpost.terminate(LONG).success());
 }
@@ -75,7 +106,7 @@ fn a_fast_shutdown_does_not_wait_for_the_broker() {
 fn nor_does_it_while_a_statement_of_walpost_waits() {
     let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
     // So few that the walsender is not blocked: one that is hangs at its last word when it is ended.
-    let mut walpost = held(&server, &broker, 2000, 1);
+    let mut walpost = held(&relay(&server, &broker), &server, &broker, 2000, 1);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let locker = runtime.block_on(async {
         let client = server.client().await;
@@ -98,8 +129,8 @@ fn nor_does_it_while_a_statement_of_walpost_waits() {
 #[test]
 fn nor_for_a_standby_nor_for_a_relay_on_its_way_out() {
     let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
-    let mut leaving = held(&server, &broker, ROWS, SIZE);
-    let mut standby = relay(&server, &broker).set("broker.reconnect.max", "200ms").start();
+    let mut leaving = held(&relay(&server, &broker), &server, &broker, ROWS, SIZE);
+    let mut standby = relay(&server, &broker).start();
     standby.wait_for_log("standby until the slot is free", LONG);
     leaving.signal(walpost_testkit::Signal::TERM);
     leaving.wait_for_log("waiting for outstanding receipts", LONG);

@@ -81,18 +81,25 @@ fn a_fast_shutdown_does_not_wait_for_the_broker() {
     assert!(walpost.terminate(LONG).success());
 }
 
+/// A relay whose new SQL connections hang while the gate is locked.
+fn gated(server: &Postgres, broker: &ScriptedBroker) -> (Builder, Arc<Mutex<()>>) {
+    let gate = Arc::new(Mutex::new(()));
+    let shared = Arc::clone(&gate);
+    let port = door::open(server.port(), move |first| {
+        if memchr::memmem::find(&first, b"replication\0database\0").is_none() {
+            drop(shared.lock());
+        }
+        first
+    });
+    let url = format!("postgresql://postgres@127.0.0.1:{port}/postgres");
+    (relay(server, broker).set("postgres.url", url), gate)
+}
+
 /// The connection that is open hears of it; a new one may be as long in coming as it likes.
 #[test]
 fn nor_for_a_new_connection_that_hangs() {
     let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
-    let gate = Arc::new(Mutex::new(()));
-    let shared = Arc::clone(&gate);
-    let port = door::open(server.port(), move |first| {
-        drop(shared.lock().unwrap());
-        first
-    });
-    let url = format!("postgresql://postgres@127.0.0.1:{port}/postgres");
-    let relay = relay(&server, &broker).set("postgres.url", url);
+    let (relay, gate) = gated(&server, &broker);
     let mut walpost = held(&relay, &server, &broker, ROWS, SIZE);
     let shut = gate.lock().unwrap();
     stops_in_time(&server, &walpost);
@@ -121,6 +128,26 @@ fn nor_does_it_while_a_statement_of_walpost_waits() {
     });
     stops_in_time(&server, &walpost);
     drop(locker);
+    nothing_is_lost(&server, &broker, &walpost, 2000);
+    assert!(walpost.terminate(LONG).success());
+}
+
+/// The same before it is known where the slot stands: what asks for that has no connection yet.
+#[test]
+fn nor_for_a_session_that_is_just_being_opened() {
+    let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
+    let (relay, gate) = gated(&server, &broker);
+    let mut walpost = held(&relay, &server, &broker, 2000, 1);
+    let holder = "SELECT active_pid FROM pg_replication_slots WHERE active";
+    let first = server.sql("postgres", holder);
+    let shut = gate.lock().unwrap();
+    server.end_walsenders();
+    until(LONG, "the slot is taken again", || {
+        let now = server.sql("postgres", holder);
+        !now.is_empty() && now != first
+    });
+    stops_in_time(&server, &walpost);
+    drop(shut);
     nothing_is_lost(&server, &broker, &walpost, 2000);
     assert!(walpost.terminate(LONG).success());
 }

@@ -100,7 +100,10 @@ pub(super) async fn look(
     guarded: Option<&Guarded>,
 ) -> Result<Finding, StoreError> {
     if let Some(stop) = misfit(store, wanted).await? {
-        return Ok(Finding { request: Some(Request::Halt(stop)), settled: false });
+        // Without the publication the slot is lost, and whoever opens the next session says so.
+        let gone = store.publication(&wanted.setup.publication).await?.is_none();
+        let request = if gone { Request::Reopen } else { Request::Halt(stop) };
+        return Ok(Finding { request: Some(request), settled: false });
     }
     let Some(kept) = guarded.and_then(|guarded| guarded.kept.as_ref()) else {
         return Ok(Finding::default());

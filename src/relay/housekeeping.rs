@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::pump::Request;
+use super::slot_watch::SlotWatch;
 use crate::store::{Class, ConnectSettings, Store, StoreError};
 use crate::telemetry::status::Settled;
 use crate::telemetry::throttle::Throttle;
@@ -31,9 +32,10 @@ pub(super) async fn run(
 ) {
     let mut throttle = Throttle::new(Duration::from_secs(60));
     let (mut store, mut polled) = (None, None);
+    let mut watch = SlotWatch::new();
     loop {
         let asked = Instant::now();
-        let looked = look(&sql, &slot, &telemetry, store.take(), &mut polled);
+        let looked = look(&sql, &slot, &telemetry, store.take(), &mut polled, &mut watch);
         let looked = tokio::time::timeout(PATIENCE, looked).await;
         match looked.unwrap_or_else(|_| Err(silent())) {
             Ok((connected, holder)) => {
@@ -43,6 +45,7 @@ pub(super) async fn run(
             }
             Err(error) => {
                 polled = None;
+                watch.unknown(&telemetry);
                 // Said again in a second, should the channel be full.
                 let _ = tell.try_send(match error.class() {
                     Class::ShuttingDown => Request::Release,
@@ -58,7 +61,21 @@ pub(super) async fn run(
                 });
             }
         }
-        let _ = tokio::time::timeout(EACH, ask.notified()).await;
+        tokio::select! {
+            class = ended(store.as_ref()) => if class == Class::ShuttingDown {
+                let _ = tell.try_send(Request::Release);
+            },
+            _ = tokio::time::timeout(EACH, ask.notified()) => {}
+        }
+    }
+}
+
+/// The end of a connection that is idle until the next look. A server that shuts down ends those first:
+/// that is heard at once, and without a new connection, since the server waits for the walsender.
+async fn ended(store: Option<&Store>) -> Class {
+    match store {
+        Some(store) => store.ended().await.class,
+        None => std::future::pending().await,
     }
 }
 
@@ -73,6 +90,7 @@ async fn look(
     telemetry: &Telemetry,
     store: Option<Store>,
     polled: &mut Option<Settled>,
+    watch: &mut SlotWatch,
 ) -> Result<(Store, Option<i32>), StoreError> {
     let store = match store {
         Some(store) => store,
@@ -81,20 +99,19 @@ async fn look(
     let at = clock::unix_now();
     let Some(lag) = store.lag(slot).await? else {
         debug!("the slot is not there");
+        watch.gone(telemetry);
         return Ok((store, None));
     };
     telemetry.update(|status, _| {
         // Not the highest: after a failover the new server's WAL may end earlier.
         status.source.settled = polled.replace(Settled { lsn: lag.flush_lsn, at });
         status.source.server_lsn = Some(lag.flush_lsn);
-        status.source.retained_bytes = lag.retained_bytes;
-        status.source.safe_bytes = lag.safe_wal_size;
-        status.source.wal_status = lag.wal_status;
         if status.source.connected {
             status.source.last_error = None;
         } else {
             status.source.confirmed_lsn = lag.confirmed_flush_lsn;
         }
     });
+    watch.seen(&store, slot, &lag, telemetry).await?;
     Ok((store, lag.active_pid))
 }

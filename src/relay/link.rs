@@ -164,6 +164,18 @@ impl Link {
         self.needs.settled.store(true, Ordering::Relaxed);
     }
 
+    /// The server shuts down, and a session that is just being opened would hold it up, too: whether
+    /// the slot is already held shows only at its end.
+    ///
+    /// # Errors
+    /// As [`Link::lost`].
+    pub(super) fn give_up_opening(&mut self, now: Duration) -> Result<(), Stop> {
+        match self.state {
+            State::Opening(_) => self.lost(&SourceError::ShuttingDown, now),
+            State::Waiting(_) | State::Up | State::Closed => Ok(()),
+        }
+    }
+
     /// The session ended or could not be opened: comes back after a while.
     ///
     /// # Errors

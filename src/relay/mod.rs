@@ -25,6 +25,7 @@ mod report;
 mod retention;
 mod settings;
 mod slot_maker;
+mod slot_watch;
 mod source_side;
 mod standby;
 pub mod standing;

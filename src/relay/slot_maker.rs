@@ -39,11 +39,10 @@ pub(super) async fn make(
     store.slot_made(slot, &snapshot, wanted.backfill, found).await?;
     drop(connection);
     on_event(Event::Created(format!("slot {slot} (decodes from {})", made.position)));
-    if !wanted.backfill {
-        for table in &wanted.setup.tables {
-            if let Some(note) = setup::rows_before_the_slot(store, table).await? {
-                on_event(Event::Note(note));
-            }
+    for table in &wanted.setup.tables {
+        let note = setup::rows_before_the_slot(store, table, wanted.backfill).await?;
+        if let Some(note) = note {
+            on_event(Event::Note(note));
         }
     }
     Ok(())

@@ -70,7 +70,9 @@ impl Pump {
     /// Leaves a server that shuts down, with the last position as its last word.
     pub(super) fn release(&mut self, cx: &mut Context<'_>) -> Result<(), Stop> {
         let watermark = self.engine.watermark();
-        let Some(session) = self.session.as_mut() else { return Ok(()) };
+        let Some(session) = self.session.as_mut() else {
+            return self.link.give_up_opening(self.clock.now);
+        };
         let said = session.report_now(cx, watermark, self.clock.now, self.clock.wall);
         self.session_ended(&said.err().unwrap_or(SourceError::ShuttingDown))
     }

@@ -149,7 +149,10 @@ pub(super) async fn look(store: &Store, wanted: &FirstStart) -> Result<Standing,
     let mut there = standing(state.as_ref());
     let mut reason = state.as_ref().and_then(SlotState::lost).map(str::to_owned);
     let publication = &wanted.setup.publication;
-    if there == SlotStanding::There && store.publication(publication).await?.is_none() {
+    let kept = store.kept_guard(slot, None).await?.flatten();
+    // That it had once: a name that is misspelt is another matter.
+    let had = kept.is_some_and(|kept| kept.found.is_of(publication));
+    if had && there == SlotStanding::There && store.publication(publication).await?.is_none() {
         // Nor if it is made again: what was written meanwhile was written without it.
         there = SlotStanding::Invalidated;
         reason = Some(format!("publication {} is gone", one_line(publication)));

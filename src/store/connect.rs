@@ -8,6 +8,7 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::error::{self, StoreError};
+use super::slot_settings::APPLICATION_NAME;
 use super::sqlstate::Class;
 
 /// Settings that change what is read or promised, so that neither the role's nor the database's
@@ -48,7 +49,7 @@ impl ConnectSettings {
         };
         config
             .options(options)
-            .application_name("walpost")
+            .application_name(APPLICATION_NAME)
             .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .connect_timeout(self.connect_timeout)
             .tcp_user_timeout(Duration::from_secs(30))

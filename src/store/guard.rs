@@ -18,6 +18,8 @@ use super::query::Param;
 /// What the publication and the tables were at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guard {
+    /// The publication's name.
+    name: String,
     /// Oid and xmin of the publication.
     publication: String,
     /// By name.
@@ -70,6 +72,12 @@ impl KeptGuard {
 }
 
 impl Guard {
+    /// Whether the publication of this name was looked at.
+    #[must_use]
+    pub fn is_of(&self, publication: &str) -> bool {
+        self.name == publication
+    }
+
     /// What has become of what was found `before`.
     #[must_use]
     pub fn since(&self, before: &Guard, publication: &str) -> Verdict {
@@ -126,7 +134,7 @@ impl Store {
             ""
         };
         let sql = format!(
-            "SELECT jsonb_build_object('publication', p.oid || '/' || p.xmin, 'tables',
+            "SELECT jsonb_build_object('name', p.pubname, 'publication', p.oid || '/' || p.xmin, 'tables',
                 (SELECT jsonb_object_agg(n.nspname || '.' || c.relname, jsonb_build_object(
                     'oid', c.oid::bigint,
                     'entries', (SELECT coalesce(string_agg(e.oid || '/' || e.xmin, ' ' ORDER BY e.oid), '')
@@ -195,7 +203,7 @@ mod tests {
             (name.to_owned(), GuardedTable { oid, entries, files })
         };
         let tables = tables.iter().map(table).collect();
-        Guard { publication: publication.to_owned(), tables }
+        Guard { name: "p".to_owned(), publication: publication.to_owned(), tables }
     }
 
     #[test]

@@ -94,6 +94,7 @@ struct Gauges {
     confirmed_lsn: Known,
     retained: Known,
     safe: Known,
+    seconds_left: GaugeVec,
     wal_status: IntGaugeVec,
     in_flight_messages: IntGauge,
     in_flight_bytes: IntGauge,
@@ -225,6 +226,10 @@ impl Gauges {
                 "walpost_slot_safe_wal_bytes",
                 "WAL that can be written before the slot may be lost; absent without a limit.",
             ),
+            seconds_left: new.float_gauges(
+                "walpost_slot_seconds_left",
+                "Time until that WAL is written at the present rate; absent where nothing is known of it.",
+            ),
             wal_status: new.gauges(
                 "walpost_slot_wal_status",
                 "1 for the slot's present wal_status.",
@@ -251,18 +256,26 @@ impl Gauges {
     fn show(&self, status: &Status) {
         let source = &status.source;
         self.lag_bytes.set(source.lag_bytes.map(int));
-        match source.lag_seconds {
-            Some(seconds) => self.lag_seconds.with_label_values::<&str>(&[]).set(seconds),
-            None => self.lag_seconds.reset(),
+        for (gauge, seconds) in [
+            (&self.lag_seconds, source.lag_seconds),
+            (&self.seconds_left, source.slot_seconds_left),
+        ] {
+            match seconds {
+                Some(seconds) => gauge.with_label_values::<&str>(&[]).set(seconds),
+                None => gauge.reset(),
+            }
         }
         self.confirmed_lsn.set(source.confirmed_lsn.map(|lsn| int(lsn.0)));
         self.retained.set(source.retained_bytes.map(int));
         self.safe.set(source.safe_bytes);
-        if let Some(present) = &source.wal_status {
-            for wal_status in WAL_STATUSES {
-                let is = i64::from(wal_status == present);
-                self.wal_status.with_label_values(&[wal_status]).set(is);
+        match &source.wal_status {
+            Some(present) => {
+                for wal_status in WAL_STATUSES {
+                    let is = i64::from(wal_status == present);
+                    self.wal_status.with_label_values(&[wal_status]).set(is);
+                }
             }
+            None => self.wal_status.reset(),
         }
         self.in_flight_messages.set(int(status.in_flight.messages));
         self.in_flight_bytes.set(int(status.in_flight.bytes));

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod lag;
 pub mod logs;
 pub mod metrics;
+pub mod slot_danger;
 pub mod status;
 pub mod throttle;
 

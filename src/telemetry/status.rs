@@ -87,6 +87,8 @@ pub struct Source {
     /// The slot's `safe_wal_size`: bytes that can still be written before the slot may be lost;
     /// nothing where the server sets no limit.
     pub safe_bytes: Option<i64>,
+    /// Seconds until these bytes are written at the present rate of WAL; nothing where that is not known.
+    pub slot_seconds_left: Option<f64>,
     /// The last error on this side, in one line, until it is connected again.
     pub last_error: Option<String>,
 }

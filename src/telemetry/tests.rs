@@ -159,6 +159,7 @@ fn every_metric_has_its_name_help_and_value() {
         status.source.wal_status = Some("extended".to_owned());
         status.source.retained_bytes = Some(4096);
         status.source.safe_bytes = Some(-5);
+        status.source.slot_seconds_left = Some(0.5);
         status.in_flight.messages = 7;
         status.in_flight.bytes = 900;
     });
@@ -176,6 +177,7 @@ fn every_metric_has_its_name_help_and_value() {
         "walpost_confirmed_lsn_bytes 4294967296",
         "walpost_slot_retained_wal_bytes 4096",
         "walpost_slot_safe_wal_bytes -5",
+        "walpost_slot_seconds_left 0.5",
         "walpost_slot_wal_status{status=\"extended\"} 1",
         "walpost_slot_wal_status{status=\"lost\"} 0",
         "walpost_in_flight_messages 7",
@@ -211,13 +213,28 @@ fn every_metric_has_its_name_help_and_value() {
 #[test]
 fn what_is_not_known_is_absent_not_zero() {
     let telemetry = telemetry();
-    let absent = ["walpost_replication_lag_bytes", "walpost_slot_safe_wal_bytes"];
+    let absent = [
+        "walpost_replication_lag_bytes",
+        "walpost_slot_safe_wal_bytes",
+        "walpost_slot_seconds_left",
+        "walpost_slot_wal_status",
+    ];
     let text = telemetry.scrape();
     assert!(absent.iter().all(|name| !text.contains(name)), "{text}");
-    telemetry.update(|status, _| status.source.safe_bytes = Some(1));
-    assert!(telemetry.scrape().contains("\nwalpost_slot_safe_wal_bytes 1\n"));
-    telemetry.update(|status, _| status.source.safe_bytes = None);
-    assert!(!telemetry.scrape().contains("walpost_slot_safe_wal_bytes"));
+    telemetry.update(|status, _| {
+        status.source.safe_bytes = Some(1);
+        status.source.slot_seconds_left = Some(60.0);
+        status.source.wal_status = Some("reserved".to_owned());
+    });
+    let text = telemetry.scrape();
+    assert!(absent[1..].iter().all(|name| text.contains(&format!("\n{name}"))), "{text}");
+    telemetry.update(|status, _| {
+        status.source.safe_bytes = None;
+        status.source.slot_seconds_left = None;
+        status.source.wal_status = None;
+    });
+    let text = telemetry.scrape();
+    assert!(absent.iter().all(|name| !text.contains(name)), "{text}");
 }
 
 #[test]

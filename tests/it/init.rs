@@ -264,7 +264,7 @@ fn a_slot_older_than_its_publication_is_refused_since_it_could_never_be_read() {
     init(&database);
     database.sql("DROP PUBLICATION walpost");
     let found = refused(&of(&database));
-    assert!(found.contains("publication walpost does not exist, slot "), "{found}");
+    assert!(found.contains(" is lost (publication walpost is gone): "), "{found}");
     let remedy = format!("SELECT pg_drop_replication_slot('{}')", database.name());
     assert!(found.contains(&remedy), "{found}");
     database.sql(&remedy);

@@ -257,6 +257,7 @@ async fn apply_publication(
 pub async fn rows_before_the_slot(
     store: &Store,
     table: &TableName,
+    backfill: bool,
 ) -> Result<Option<String>, StoreError> {
     let rows = match store.waiting_rows(table).await {
         Ok(rows) => rows,
@@ -270,10 +271,12 @@ pub async fn rows_before_the_slot(
         _ => String::new(),
     };
     Ok(rows.any.then(|| {
-        format!(
-            "{table} holds rows{about}: those committed before the slot was made are not \
-             published by this version"
-        )
+        let what_follows = if backfill {
+            "those that wait are published when walpost runs, before anything else"
+        } else {
+            "those committed before the slot was made are not published (outbox.backfill is false)"
+        };
+        format!("{table} holds rows{about}: {what_follows}")
     }))
 }
 

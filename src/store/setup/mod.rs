@@ -272,7 +272,7 @@ pub async fn rows_before_the_slot(
     Ok(rows.any.then(|| {
         format!(
             "{table} holds rows{about}: those committed before the slot was made are not \
-             published by this version"
+             published, since outbox.backfill is false"
         )
     }))
 }

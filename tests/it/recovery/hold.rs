@@ -30,7 +30,8 @@ const TRIGGERS: &str = "CREATE TABLE public.hold (step text);
             WHEN OLD.state = 'creating' THEN 'made'
             WHEN NEW.epoch <> OLD.epoch THEN 'taken'
             WHEN NEW.state <> OLD.state THEN 'done'
-            ELSE 'chunk' END);
+            WHEN NEW.recovery_cursor IS DISTINCT FROM OLD.recovery_cursor THEN 'chunk'
+            ELSE 'else' END);
         RETURN NEW;
     END $$;
     CREATE FUNCTION public.hold_command() RETURNS event_trigger LANGUAGE plpgsql AS

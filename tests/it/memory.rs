@@ -12,8 +12,8 @@ use crate::rig::LONG;
 const ROWS: u64 = 1_000_000;
 const IDLE: u64 = 16 << 20;
 const BUSY: u64 = 32 << 20;
-/// A window of 16 MiB, and some rows of 3 MB (6 MB as PostgreSQL prints bytes) on their way to it.
-const LARGE: u64 = 80 << 20;
+/// A window of 16 MiB, and about a dozen rows on their way to it, of 6 MB as PostgreSQL prints them.
+const LARGE: u64 = 128 << 20;
 /// How often the broker stops until the window is full.
 const STOPS: u64 = 20;
 
@@ -112,7 +112,7 @@ fn a_million_rows_that_wait_in_little_memory() {
 
 #[test]
 fn large_rows_that_wait_do_not_add_up() {
-    const MANY: u64 = 60;
+    const MANY: u64 = 100;
     let server = Postgres::builder().fast().start();
     let broker = ScriptedBroker::builder().count_only().start();
     let settings = Walpost::builder(release())

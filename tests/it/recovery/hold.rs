@@ -19,7 +19,7 @@ const LOCK: i32 = 42;
 /// The steps by the statements on `walpost.relay`, and by the commands that make things.
 const TRIGGERS: &str = "CREATE TABLE public.hold (step text);
     INSERT INTO public.hold VALUES ('');
-    CREATE FUNCTION public.hold(step text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+    CREATE FUNCTION public.hold(wanted text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
         IF EXISTS (SELECT FROM public.hold WHERE hold.step = $1) THEN
             PERFORM pg_advisory_xact_lock(42);
         END IF;

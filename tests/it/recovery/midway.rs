@@ -74,10 +74,10 @@ fn killed_in_each_chunk_only_that_chunk_is_repeated() {
 
 #[test]
 fn told_to_stop_it_ends_the_chunk_and_repeats_nothing() {
-    const ROWS: u64 = 4_500;
+    const ROWS: u64 = 9_000;
     let database = schema_only();
     fill(&database, 1, ROWS);
-    let broker = ScriptedBroker::builder().receipts(Receipts::PerSecond(3_000)).start();
+    let broker = ScriptedBroker::builder().receipts(Receipts::PerSecond(2_000)).start();
     let settings = relay(&database, &broker.address());
     let mut walpost = settings.start();
     broker.wait_for_sends(1_500, LONG);
@@ -108,10 +108,10 @@ fn told_to_stop_it_ends_the_chunk_and_repeats_nothing() {
 
 #[test]
 fn a_lost_session_repeats_a_chunk_at_most() {
-    const ROWS: u64 = 6_000;
+    const ROWS: u64 = 8_000;
     let database = schema_only();
     fill(&database, 1, ROWS);
-    let broker = ScriptedBroker::builder().receipts(Receipts::PerSecond(3_000)).start();
+    let broker = ScriptedBroker::builder().receipts(Receipts::PerSecond(2_000)).start();
     let mut walpost = relay(&database, &broker.address()).start();
     let lost = ["walsender", "client backend", "walsender", "client backend"];
     for (loss, kind) in lost.iter().enumerate() {
@@ -134,7 +134,7 @@ fn a_lost_session_repeats_a_chunk_at_most() {
 
 #[test]
 fn one_that_takes_over_goes_on_from_what_is_kept() {
-    const ROWS: u64 = 6_000;
+    const ROWS: u64 = 10_000;
     let database = schema_only();
     fill(&database, 1, ROWS);
     let broker = ScriptedBroker::builder().receipts(Receipts::PerSecond(2_000)).start();

@@ -5,6 +5,7 @@
 //! is the position kept and the next chunk read, so that a kill repeats one chunk at most. See
 //! `docs/design.md`.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -57,6 +58,12 @@ pub(super) struct Described {
     schema: String,
     name: String,
     pub(super) columns: Vec<WaitingColumn>,
+}
+
+impl fmt::Display for Described {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
 }
 
 impl Described {
@@ -178,30 +185,33 @@ impl Reading<'_> {
             return Ok(false);
         }
         let (mut batch, mut bytes) = (Vec::with_capacity(BATCH), 0);
-        // Rows may share a position; it is kept only when a row with a later one was read.
+        // A row is handed over when the next one was read: only then it is known whether its position
+        // is its own. Of rows that share one, some may be in the next chunk.
+        let mut held = None::<WaitingRow>;
         let (mut passed, mut latest) = (None::<Position>, None::<Position>);
         loop {
-            let (ends_chunk, ends_table) = match reader.next().await? {
-                Next::Row(row) => {
-                    if row.position != latest {
-                        passed = std::mem::replace(&mut latest, row.position.clone());
-                    }
-                    bytes += row.values.len();
-                    batch.push(row);
-                    if batch.len() < BATCH && bytes < BATCH_BYTES {
-                        continue;
-                    }
-                    (false, false)
-                }
-                Next::ChunkEnd => (true, false),
-                Next::End => (true, true),
+            let (row, ends_chunk, ends_table) = match reader.next().await? {
+                Next::Row(row) => (held.replace(row), false, false),
+                Next::ChunkEnd => (None, true, false),
+                Next::End => (held.take(), true, true),
             };
+            if let Some(row) = row {
+                if row.position != latest {
+                    passed = std::mem::replace(&mut latest, row.position.clone());
+                }
+                bytes += row.values.len();
+                batch.push(row);
+            }
+            if !ends_chunk && batch.len() < BATCH && bytes < BATCH_BYTES {
+                continue;
+            }
             bytes = 0;
             let rows = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
             if !self.hand(Step::Rows(rows)).await {
                 return Ok(false);
             }
-            let at = if ends_table { &latest } else { &passed };
+            let shared = held.as_ref().is_some_and(|next| next.position == latest);
+            let at = if shared { &passed } else { &latest };
             if ends_chunk && !self.chunk(keeper, table, at.as_ref()).await? {
                 return Ok(false);
             }

@@ -16,6 +16,8 @@ use crate::outbox::Message;
 use crate::pgoutput::PgTime;
 use crate::source::SourceError;
 use crate::store::{Class, WaitingRow};
+use crate::telemetry::clock;
+use crate::telemetry::status::{self, Phase};
 
 /// How often it is said how far it is.
 const SAY_EACH: Duration = Duration::from_secs(10);
@@ -25,6 +27,7 @@ pub(super) struct Feeding {
     recovery: Recovery,
     /// The table that is read: its oid, and how many columns its rows have.
     table: Option<(u32, u16)>,
+    table_name: Option<String>,
     rows: std::vec::IntoIter<WaitingRow>,
     /// A message that the window has no room for yet.
     pending: Option<(PgTime, Message)>,
@@ -33,6 +36,8 @@ pub(super) struct Feeding {
     /// Something of a chunk was sent whose position is not kept yet.
     busy: bool,
     published: u64,
+    /// When the last row that became a message was made.
+    up_to: Option<PgTime>,
     said: Duration,
 }
 
@@ -44,13 +49,29 @@ impl Pump {
         self.feeding = Some(Feeding {
             recovery: Recovery::start(job),
             table: None,
+            table_name: None,
             rows: Vec::new().into_iter(),
             pending: None,
             chunk_ended: false,
             busy: false,
             published: 0,
+            up_to: None,
             said: self.clock.now,
         });
+        self.telemetry.update(|status, _| {
+            status.phase = Phase::Recovering;
+            status.recovery = Some(status::Recovery::default());
+        });
+    }
+
+    /// How far it is, for the status.
+    pub(super) fn recovery_status(&self) -> Option<status::Recovery> {
+        let feeding = self.feeding.as_ref()?;
+        Some(status::Recovery {
+            table: feeding.table_name.clone(),
+            published: feeding.published,
+            up_to: feeding.up_to.map(|at| clock::rfc3339(at.since_unix())),
+        })
     }
 
     /// Whether rows out of the table are on their way, so that a kill would repeat them.
@@ -121,6 +142,7 @@ impl Pump {
             let metrics = &self.telemetry.metrics;
             let message = self.intake.recovered(metrics, oid, columns, &row, &self.clock)?;
             if let Some(message) = message {
+                feeding.up_to = row.made_at;
                 return Ok(Some((row.made_at.unwrap_or(self.clock.wall), message)));
             }
         }
@@ -131,6 +153,7 @@ impl Pump {
         self.intake.describe(&table.relation())?;
         // PostgreSQL has no table with more than 1 600 columns.
         feeding.table = Some((table.oid, u16::try_from(table.columns.len()).unwrap_or(u16::MAX)));
+        feeding.table_name = Some(table.to_string());
         Ok(())
     }
 
@@ -148,6 +171,13 @@ impl Pump {
         info!(published, "the rows that waited are published; the slot is read from now on");
         // The stream describes its relations itself.
         self.intake.clear();
+        let draining = self.draining.is_some();
+        self.telemetry.update(|status, _| {
+            status.recovery = None;
+            if !draining {
+                status.phase = Phase::Streaming;
+            }
+        });
         Fed::Done
     }
 }

@@ -33,9 +33,11 @@ impl Pump {
         let oldest = self.engine.oldest_commit_time().map(PgTime::since_unix);
         let confirmed = reported.max(self.started_at);
         let (connected, now) = (self.session.is_some(), clock::unix_now());
+        let recovery = self.recovery_status();
         self.telemetry.update(|status, lag| {
             status.in_flight.messages = in_flight.messages;
             status.in_flight.bytes = in_flight.bytes;
+            status.recovery = recovery;
             for (lane, (blocked, unreceipted)) in status.broker.lanes.iter_mut().zip(lanes) {
                 lane.blocked = blocked && lane.connected;
                 lane.in_flight = unreceipted;

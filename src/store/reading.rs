@@ -92,8 +92,11 @@ impl Reader {
     ) -> Result<Reader, StoreError> {
         let (oid, columns) = store.columns_of(table).await?;
         let select = select(table, &columns, between, after, max_row);
+        // Of PostgreSQL 17 on; a role or database may have set it.
+        let whole =
+            if store.version() >= 170_000 { "SET LOCAL transaction_timeout = 0;" } else { "" };
         let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0;
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {whole} SET LOCAL statement_timeout = 0;
             SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL cursor_tuple_fraction = 1;
             DECLARE walpost_waiting NO SCROLL CURSOR FOR {select}"
         );

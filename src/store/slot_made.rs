@@ -67,6 +67,7 @@ impl Store {
         recover: bool,
         found: Option<Guard>,
     ) -> Result<(), StoreError> {
+        const WHAT: &str = "marking the slot as made in walpost.relay";
         // A row that was there when the slot was lost has an epoch.
         let sql = "UPDATE walpost.relay SET
                 state = CASE WHEN $3 OR epoch > 0 THEN 'recovering' ELSE 'streaming' END,
@@ -76,7 +77,7 @@ impl Store {
                 recovery_cursor = NULL, guard = $4::text::jsonb,
                 confirmed_lsn = coalesce(confirmed_lsn, (SELECT confirmed_flush_lsn
                     FROM pg_replication_slots WHERE slot_name = $1::text::name))
-            WHERE slot = $1 AND state = 'creating'";
+            WHERE slot = $1 AND state = 'creating' RETURNING true";
         let guard =
             found.map(|found| KeptGuard { found, unsettled: None }.to_json()).transpose()?;
         let params: [Param<'_>; 4] = [
@@ -85,7 +86,14 @@ impl Store {
             (&recover, Type::BOOL),
             (&guard, Type::TEXT),
         ];
-        self.rows("marking the slot as made in walpost.relay", sql, &params).await.map(drop)
+        match self.first(WHAT, sql, &params).await? {
+            Some(_) => Ok(()),
+            // Somebody has changed it meanwhile; the snapshot must not go without a word.
+            None => {
+                let cause = format!("there is no row of slot '{slot}' in state 'creating'");
+                Err(StoreError::Answer { what: WHAT, cause })
+            }
+        }
     }
 
     /// A slot is there that has no row: somebody else made it. What is committed now is to be published

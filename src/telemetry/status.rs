@@ -22,6 +22,9 @@ pub struct Status {
     pub as_of: String,
     /// What the relay is doing.
     pub phase: Phase,
+    /// How far the rows are published that wait in the table; nothing unless `phase` is
+    /// `recovering`, or was when it was told to stop.
+    pub recovery: Option<Recovery>,
     /// The PostgreSQL side.
     pub source: Source,
     /// The broker side.
@@ -42,12 +45,26 @@ pub enum Phase {
     Standby,
     /// Opening the replication stream, for the first time or again.
     Connecting,
+    /// The slot is held, and rows that it does not bring are being published out of the table.
+    Recovering,
     /// The stream is open.
     Streaming,
     /// Told to stop: reading nothing more, waiting for the outstanding receipts.
     Draining,
     /// The relay has ended.
     Stopped,
+}
+
+/// Rows that the slot does not bring, on their way out of the table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// The table that is being read, as `schema.name`; nothing before the first.
+    pub table: Option<String>,
+    /// Messages made of its rows and of those before it, since this session has the slot.
+    pub published: u64,
+    /// When the last of these rows was made, RFC 3339 in UTC: rows go in this order. Nothing where
+    /// the table does not tell.
+    pub up_to: Option<String>,
 }
 
 /// The PostgreSQL side.
@@ -165,6 +182,7 @@ impl Status {
             started_at: started_at.to_owned(),
             as_of: started_at.to_owned(),
             phase: Phase::Starting,
+            recovery: None,
             source: Source {
                 slot: slot.to_owned(),
                 publication: publication.to_owned(),
@@ -193,13 +211,13 @@ impl Status {
                 self.in_flight.messages
             )),
             Phase::Stopped => Err(format!("the relay has stopped{}", why(&self.source.last_error))),
-            Phase::Starting | Phase::Connecting | Phase::Streaming => {
+            Phase::Starting | Phase::Connecting | Phase::Recovering | Phase::Streaming => {
                 self.source.readiness()?;
                 self.broker.readiness()?;
-                if self.phase != Phase::Streaming {
+                if !matches!(self.phase, Phase::Recovering | Phase::Streaming) {
                     return Err("the replication stream is not open yet".to_owned());
                 }
-                self.source.progress()
+                self.source.progress(self.phase)
             }
         }
     }
@@ -214,8 +232,15 @@ impl Source {
         Err(format!("not streaming from PostgreSQL{host}{}", why(&self.last_error)))
     }
 
-    fn progress(&self) -> Result<(), String> {
+    fn progress(&self, phase: Phase) -> Result<(), String> {
         match self.stalled_seconds {
+            Some(seconds) if seconds >= STALL_LIMIT.as_secs_f64() && phase == Phase::Recovering => {
+                Err(format!(
+                    "publishing the rows that wait, and no receipt came for {seconds:.0} s: PostgreSQL \
+                     sorts them, or the broker does not answer{}",
+                    why(&self.last_error)
+                ))
+            }
             Some(seconds) if seconds >= STALL_LIMIT.as_secs_f64() => Err(format!(
                 "nothing was confirmed and no receipt came for {seconds:.0} s; {} bytes behind{}",
                 self.lag_bytes.unwrap_or(0),

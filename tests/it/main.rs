@@ -28,6 +28,7 @@ mod lost_slot;
 mod memory;
 mod papers;
 mod patience;
+mod recovery;
 mod refusals;
 mod relay;
 mod rig;

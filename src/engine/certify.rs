@@ -24,6 +24,8 @@ pub struct Connections {
 #[derive(Clone, Debug)]
 pub struct Certifier<S> {
     pending: Option<Pending<S>>,
+    #[cfg(test)]
+    faults: super::fault::Faults,
 }
 
 #[derive(Clone, Debug)]
@@ -35,7 +37,19 @@ struct Pending<S> {
 
 impl<S> Default for Certifier<S> {
     fn default() -> Self {
-        Certifier { pending: None }
+        Certifier {
+            pending: None,
+            #[cfg(test)]
+            faults: super::fault::Faults::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl<S> Certifier<S> {
+    /// A certifier with a deliberate fault.
+    pub(super) fn with_fault(fault: super::Fault) -> Self {
+        Certifier { faults: super::fault::Faults(Some(fault)), ..Certifier::default() }
     }
 }
 
@@ -54,15 +68,22 @@ impl<S> Certifier<S> {
     /// The watermark of the session that is open now. `true`: a guard check that *begins now* may
     /// certify the snapshot. A snapshot of earlier connections is dropped.
     pub fn is_passed(&mut self, on: Connections, watermark: Lsn) -> bool {
-        self.pending.take_if(|pending| pending.taken_on != on);
-        self.pending.as_ref().is_some_and(|pending| watermark >= pending.position)
+        let anywhere = fault!(self, CertifyIgnoresConnections);
+        self.pending.take_if(|pending| pending.taken_on != on && !anywhere);
+        let at_once = fault!(self, CertifyNotPassed);
+        self.pending.as_ref().is_some_and(|pending| watermark >= pending.position || at_once)
     }
 
     /// The guard check that began after [`is_passed`](Self::is_passed) has ended. Answers the snapshot
     /// and its position where it is certified: the guard found what it had found before the snapshot,
     /// on the same connections.
     pub fn checked(&mut self, on: Connections, same: bool) -> Option<(S, Lsn)> {
-        let pending = self.pending.take().filter(|pending| same && pending.taken_on == on)?;
+        let same = same || fault!(self, CertifyIgnoresGuard);
+        let anywhere = fault!(self, CertifyIgnoresConnections);
+        let pending = self.pending.take()?;
+        if !same || (pending.taken_on != on && !anywhere) {
+            return None;
+        }
         Some((pending.snapshot, pending.position))
     }
 }

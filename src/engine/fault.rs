@@ -76,6 +76,24 @@ pub enum Fault {
     MissingNeverNoticed,
     /// An unanswered probe closes the lane although heart-beats come.
     CloseOnSilence,
+    /// A lost session drops what came out of the table.
+    DropRecoveredAtSessionLoss,
+    /// What came out of the table is not waited for.
+    DrainedWithoutRecovered,
+    /// Positions of the stream wait for what came out of the table.
+    RecoveredHoldsCandidates,
+    /// A large transaction is called done as far as it was read.
+    ProgressIsWhatWasRead,
+    /// A transaction of which a part was delivered before the start is taken as whole.
+    ResumeIsWhole,
+    /// What was delivered before the start is not recognised.
+    ResumeIgnored,
+    /// A snapshot is certified whatever connections it was taken on.
+    CertifyIgnoresConnections,
+    /// A snapshot is certified although the publication was changed.
+    CertifyIgnoresGuard,
+    /// A snapshot is certified before the watermark has passed its position.
+    CertifyNotPassed,
 }
 
 /// The fault of this engine: none, outside the simulator's own tests.
@@ -102,11 +120,23 @@ impl<M> Engine<M> {
         if fault!(self, KeepWatermarkAcrossSessions) {
             self.ledger.passed(done);
         }
+        if fault!(self, DropRecoveredAtSessionLoss) {
+            let recovered = self.recovered;
+            for lane in 0..self.lanes.len() {
+                self.settle_where(lane, |held| Some(held.tx) == recovered);
+            }
+        }
         if fault!(self, DropUnsentAtSessionLoss) {
             for lane in 0..self.lanes.len() {
                 self.settle_where(lane, |held| held.sent_no == 0);
             }
         }
+    }
+
+    pub(super) fn faulty_drained(&self) -> bool {
+        let recovered = self.recovered.and_then(|key| self.ledger.get(key));
+        let aside = recovered.map_or(0, |record| record.unreceipted);
+        fault!(self, DrainedWithoutRecovered) && self.window.held().messages == aside
     }
 
     pub(super) fn faulty_identity(&self, id: TxId) -> TxId {

@@ -168,6 +168,10 @@ impl<M> Engine<M> {
     /// Whether every message has its receipt.
     #[must_use]
     pub fn is_drained(&self) -> bool {
+        #[cfg(test)]
+        if self.faulty_drained() {
+            return true;
+        }
         self.window.held().messages == 0
     }
 

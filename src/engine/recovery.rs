@@ -24,6 +24,9 @@ impl<M> Engine<M> {
         }
         let nobody = TxId { commit_lsn: Lsn::INVALID, xid: 0, commit_time: PgTime(0) };
         let key = *self.recovered.get_or_insert_with(|| self.ledger.open_aside(nobody));
+        if fault!(self, RecoveredHoldsCandidates) && self.ledger.first() != Some(key) {
+            self.ledger.append(key);
+        }
         if let Some(record) = self.ledger.get_mut(key) {
             record.unreceipted += 1;
         }
@@ -43,8 +46,8 @@ impl<M> Engine<M> {
         if record.accepted <= self.settings.messages || record.unordered {
             return None;
         }
-        let up_to =
-            if record.unreceipted == 0 { record.last } else { self.first_unreceipted_after(key)? };
+        let all = record.unreceipted == 0 || fault!(self, ProgressIsWhatWasRead);
+        let up_to = if all { record.last } else { self.first_unreceipted_after(key)? };
         Some((record.id, up_to))
     }
 
@@ -61,6 +64,10 @@ impl<M> Engine<M> {
     /// Before this process started, the messages of a transaction were delivered up to a change. To be
     /// called before its first session reads anything.
     pub fn resume(&mut self, id: TxId, up_to: ChangeId) {
-        self.ring.partly_finished(id, up_to);
+        if fault!(self, ResumeIsWhole) {
+            self.ring.finished(id);
+        } else if !fault!(self, ResumeIgnored) {
+            self.ring.partly_finished(id, up_to);
+        }
     }
 }

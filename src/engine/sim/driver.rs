@@ -3,68 +3,52 @@
 
 use std::collections::VecDeque;
 use std::fmt::Arguments;
+use std::rc::Rc;
 use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::engine::{Action, Engine, Fault, LaneDown};
+use crate::engine::{Action, Connections, Engine, Fault, LaneDown};
 use crate::lsn::Lsn;
 
 use super::Payload;
 use super::broker::Broker;
 use super::judge::{Judge, Rule, Verdict, Violation};
+use super::misstep::{Defect, Misstep};
 use super::postgres::{Fate, Postgres};
 use super::pump::Pending;
-use super::schedule::{Schedule, Step};
-
-/// What happened in a schedule: to see that schedules are worth their name.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
-    pub(super) accepted: u64,
-    pub(super) known: u64,
-    pub(super) full: u64,
-    pub(super) receipts: u64,
-    pub(super) garbage: u64,
-    pub(super) probes: u64,
-    pub(super) closes: u64,
-    pub(super) refusals: u64,
-    pub(super) halts: u64,
-    pub(super) broken_off: u64,
-    pub(super) failovers: u64,
-    pub(super) kills: u64,
-}
-
-impl Tally {
-    /// Adds what happened in another schedule.
-    pub(super) fn add(&mut self, other: &Tally) {
-        self.accepted += other.accepted;
-        self.known += other.known;
-        self.full += other.full;
-        self.receipts += other.receipts;
-        self.garbage += other.garbage;
-        self.probes += other.probes;
-        self.closes += other.closes;
-        self.refusals += other.refusals;
-        self.halts += other.halts;
-        self.broken_off += other.broken_off;
-        self.failovers += other.failovers;
-        self.kills += other.kills;
-    }
-}
+use super::relay::{Relay, Stage};
+use super::relay_row::{Snapshot, Update};
+use super::schedule::{Schedule, Shape, Step};
+use super::tally::Tally;
 
 /// One schedule as it runs.
 pub(super) struct Driver {
     pub(super) rng: Rng,
     pub(super) schedule: Schedule,
     fault: Option<Fault>,
+    pub(super) misstep: Option<Misstep>,
     pub(super) now: Duration,
     pub(super) pg: Postgres,
     pub(super) broker: Broker,
     pub(super) engine: Engine<Payload>,
     pub(super) judge: Judge,
+    pub(super) relay: Relay,
+    /// The numbers of the latest connections to PostgreSQL.
+    pub(super) connections: Connections,
+    /// What a relay that was frozen wants to write, and its epoch.
+    pub(super) frozen: Option<(u64, Update)>,
+    /// The slot is lost while rows are recovered.
+    pub(super) slot_doomed: bool,
+    /// The relay is frozen before its next write.
+    pub(super) doomed: bool,
+    /// A misstep's: taken before the slot is made.
+    pub(super) early: Option<Rc<Snapshot>>,
     pub(super) pending: Option<Pending>,
     /// Status updates on their way.
     pub(super) uplink: VecDeque<Lsn>,
+    /// All faults have ended, and the applications with them.
+    pub(super) calm: bool,
     /// The engine has halted.
     pub(super) halted: bool,
     pub(super) tally: Tally,
@@ -73,18 +57,27 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(seed: u64, fault: Option<Fault>, strict: bool, traced: bool) -> Self {
+    pub(super) fn new(seed: u64, defect: Option<Defect>, strict: bool, traced: bool) -> Self {
+        let fault = defect.and_then(Defect::engine);
         let mut rng = Rng::with_seed(seed);
-        let schedule = Schedule::draw(&mut rng);
+        let schedule = Schedule::draw(&mut rng, Shape::of(seed));
         let mut driver = Driver {
             now: Duration::from_secs(1_000),
             fault,
-            pg: Postgres::new(schedule.xids),
+            misstep: defect.and_then(Defect::protocol),
+            pg: Postgres::new(&schedule),
             broker: Broker::new(&schedule),
             engine: engine(&schedule, fault),
             judge: Judge::new(&schedule, strict),
+            relay: Relay::new(fault),
+            connections: Connections { session: 0, sql: 0 },
+            frozen: None,
+            slot_doomed: false,
+            doomed: false,
+            early: None,
             pending: None,
             uplink: VecDeque::new(),
+            calm: false,
             halted: false,
             tally: Tally::default(),
             trace: traced.then(Vec::new),
@@ -98,6 +91,9 @@ impl Driver {
 
     /// Runs the schedule, then the calm, then has the judge look at the end.
     pub(super) fn run(&mut self) -> Verdict {
+        while self.schedule.started && !matches!(self.relay.stage, Stage::Streaming) {
+            self.open_source()?;
+        }
         for _ in 0..self.schedule.steps {
             let step = self.schedule.next(&mut self.rng);
             self.step(step)?;
@@ -141,28 +137,51 @@ impl Driver {
             Step::Unreachable => return self.unreachable(),
             Step::Freeze => self.broker.frozen = !self.broker.frozen,
             Step::Garbage => return self.garbage(lane),
+            Step::Certify => return self.certify(),
+            Step::Large => return self.note_large(),
+            Step::Retain => self.retain(),
+            Step::Alter => self.alter_publication(),
+            // Mostly when it can do the most harm.
+            Step::Thaw if matches!(self.relay.stage, Stage::Ready) || burst == 1 => {
+                return self.thaw();
+            }
+            Step::Thaw => {}
+            Step::LoseSlot if burst > 2 => self.slot_doomed = true,
             _ => return self.server(step),
         }
         Ok(())
     }
 
     /// Trouble that ends the replication connection.
-    fn server(&mut self, step: Step) -> Verdict {
+    pub(super) fn server(&mut self, step: Step) -> Verdict {
         self.note(format_args!("{step:?}"));
         match step {
             Step::Restart => self.pg.restart(),
             Step::Crash => self.pg.crash(&mut self.rng),
             Step::Failover => {
                 self.tally.failovers += 1;
-                self.pg.failover(&mut self.rng);
+                self.pg.failover(&mut self.rng, &self.schedule);
+                self.judge.failed_over();
+                // It may have been in use for long when walpost finds it.
+                for _ in 0..self.rng.usize(..12) {
+                    self.pg.write(&mut self.rng, &self.schedule);
+                }
             }
+            Step::LoseSlot => self.pg.lose_slot(&mut self.rng),
             Step::Kill => {
-                self.restart();
+                // Some are not killed but frozen, when they are about to write.
+                self.doomed = self.schedule.freezes && self.rng.bool();
+                if !self.doomed {
+                    self.restart();
+                }
                 return Ok(());
             }
             _ => self.pg.stop(),
         }
-        self.judge.timeline(&self.pg);
+        if matches!(step, Step::Restart | Step::Crash | Step::Failover) {
+            self.frozen = None;
+        }
+        self.judge.timeline(&self.pg)?;
         self.lose_source()
     }
 
@@ -226,7 +245,7 @@ impl Driver {
     // --- lives
 
     /// walpost is gone and started again: it knows what the server knows.
-    fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.note(format_args!("killed"));
         self.tally.kills += 1;
         self.pg.stop();
@@ -238,6 +257,7 @@ impl Driver {
             self.broker.lose(lane);
         }
         self.engine = engine(&self.schedule, self.fault);
+        self.relay = Relay::new(self.fault);
         self.judge.new_life();
         self.halted = false;
     }
@@ -257,14 +277,23 @@ impl Driver {
         self.broker.frozen = false;
         self.broker.unreachable = false;
         self.broker.swallowed = 0;
+        if self.schedule.last_slot {
+            self.server(Step::LoseSlot)?; // what only its stream would bring is gone
+        }
+        self.calm = true;
+        self.slot_doomed = false;
+        self.doomed = false;
+        self.pg.quiesce(&mut self.rng);
+        self.thaw()?;
+        self.judge.timeline(&self.pg)?;
         let limit = self.now + (super::PROBE_AFTER + super::RECEIPT_TIMEOUT) * 6;
         let mut span = Duration::from_millis(100);
         for _ in 0..10_000 {
-            let before = (self.tally.receipts, self.pg.confirmed);
+            let before = self.progress();
             if self.round()? {
                 return Ok(());
             }
-            let moved = before != (self.tally.receipts, self.pg.confirmed);
+            let moved = before != self.progress();
             span = if moved {
                 Duration::from_millis(100)
             } else {
@@ -287,7 +316,9 @@ impl Driver {
 
     /// One turn of everything; true once there is nothing left to do.
     fn round(&mut self) -> Result<bool, Violation> {
-        self.open_source()?;
+        for _ in 0..3 {
+            self.open_source()?;
+        }
         for lane in 0..self.schedule.lanes {
             self.connect(lane)?;
             self.pump(lane)?;
@@ -299,6 +330,7 @@ impl Driver {
         }
         self.read(8, 0)?;
         if self.pending.is_none()
+            && matches!(self.relay.stage, Stage::Streaming)
             && let Some(wire) = self.pg.idle()
         {
             self.on_wire(wire)?;
@@ -307,7 +339,16 @@ impl Driver {
         while !self.uplink.is_empty() {
             self.arrive()?;
         }
-        Ok(self.judge.waiting() == 0 && self.pg.confirmed == self.pg.end())
+        if !self.all_certified() {
+            self.certify()?;
+        }
+        let done = self.judge.waiting() == 0 && self.pg.confirmed() == self.pg.end();
+        Ok(done && self.all_certified())
+    }
+
+    /// What goes on while anything does.
+    fn progress(&self) -> (u64, Lsn, u64) {
+        (self.tally.receipts, self.pg.confirmed(), self.pg.xid)
     }
 }
 

@@ -11,6 +11,7 @@ struct Seen {
     /// Goes up when a transaction that may be forgotten is accepted anew.
     round: u32,
     committed: bool,
+    ever_committed: bool,
     finished: bool,
     /// It was not finished when the present session began to bring it.
     unfinished_begin: bool,
@@ -18,6 +19,8 @@ struct Seen {
     ended: Option<u64>,
     /// The last turn in which an engine may have recorded it in its ring.
     touched: u64,
+    /// Of an earlier walpost: its changes up to this one are delivered.
+    resumed: Option<usize>,
 }
 
 /// All transactions that one walpost has read, by the model's own identity of them.
@@ -49,6 +52,22 @@ impl Memory {
         seen.unfinished_begin = !seen.finished;
     }
 
+    /// A new walpost was told that the changes up to this one are delivered.
+    pub(super) fn resume(&mut self, uid: usize, up_to: usize) {
+        if self.seen.len() <= uid {
+            self.seen.resize_with(uid + 1, Seen::default);
+        }
+        self.seen[uid].resumed = Some(up_to);
+    }
+
+    /// Whether a change was delivered by an earlier walpost, as this one was told; and whether that must
+    /// be recognised: until it is forgotten, the transaction has not been read to its end.
+    pub(super) fn resumed(&self, uid: usize, index: usize) -> (bool, bool) {
+        let seen = &self.seen[uid];
+        let told = seen.resumed.is_some_and(|up_to| index <= up_to);
+        (told, told && !seen.ever_committed)
+    }
+
     /// The latest message that was made of a change.
     pub(super) fn message(&self, uid: usize, index: usize) -> Option<usize> {
         self.seen[uid].accepted[index].map(|(message, _)| message)
@@ -72,7 +91,8 @@ impl Memory {
 
     pub(super) fn accept(&mut self, uid: usize, index: usize, message: usize) {
         let seen = &mut self.seen[uid];
-        if seen.accepted[index].is_some_and(|(_, round)| round == seen.round) {
+        let told = seen.resumed.take_if(|up_to| index <= *up_to).is_some();
+        if told || seen.accepted[index].is_some_and(|(_, round)| round == seen.round) {
             seen.round += 1;
             seen.finished = false;
             seen.committed = false;
@@ -84,6 +104,7 @@ impl Memory {
 
     pub(super) fn commit(&mut self, uid: usize, messages: &[Message]) {
         self.seen[uid].committed = true;
+        self.seen[uid].ever_committed = true;
         self.end(uid, false);
         self.finish(uid, messages);
     }

@@ -5,6 +5,7 @@
 //! everything arrives); the others pin the engine down more tightly, so that a fault shows at
 //! once and not only when a crash happens to follow.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::engine::{Change, InFlight};
@@ -13,6 +14,7 @@ use crate::lsn::Lsn;
 use super::identity::Memory;
 use super::lanes::LaneFacts;
 use super::postgres::{Postgres, Transaction};
+use super::relay_row::Snapshot;
 use super::schedule::Schedule;
 
 /// A rule that was broken.
@@ -44,6 +46,10 @@ pub(super) enum Rule {
     Halt,
     /// An honest stream was called malformed.
     Stream,
+    /// What is not delivered is said to be.
+    Certified,
+    /// A row is published out of the table that must not be, or not again.
+    Recovery,
 }
 
 /// A broken rule and how.
@@ -59,7 +65,8 @@ pub(super) type Verdict = Result<(), Violation>;
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) serial: usize,
-    pub(super) uid: usize,
+    /// Its transaction; none: its row came out of the table.
+    pub(super) uid: Option<usize>,
     pub(super) size: usize,
     pub(super) commit_time: crate::pgoutput::PgTime,
     pub(super) number: Option<u64>,
@@ -87,20 +94,26 @@ struct Session {
 #[derive(Debug)]
 pub(super) struct Judge {
     /// Whether the rules beyond the outside ones are held.
-    strict: bool,
+    pub(super) strict: bool,
     messages_max: usize,
     bytes_max: usize,
     pub(super) heartbeats: bool,
     pub(super) lanes: Vec<LaneFacts>,
     // --- one life of walpost
     pub(super) messages: Vec<Message>,
-    memory: Memory,
+    pub(super) memory: Memory,
     session: Option<Session>,
     waiting: InFlight,
     // --- for ever
     /// By serial number: sent to, or receipted by, the broker.
     pub(super) ever_sent: Vec<bool>,
-    ever_receipted: Vec<bool>,
+    pub(super) ever_receipted: Vec<bool>,
+    /// By serial number: the slot from whose exported snapshot the row was recovered.
+    pub(super) recovered_beside: Vec<Option<usize>>,
+    /// The certified snapshot that was looked at, and on which history.
+    pub(super) seen_certified: Option<(i64, Rc<Snapshot>)>,
+    /// The slot that was made last, and what it exported.
+    pub(super) exported: Option<(usize, Snapshot)>,
     /// Transactions of the present timeline whose rows are all receipted.
     safe: usize,
     /// By key: how many rows of the present timeline were looked at and found sent.
@@ -121,6 +134,9 @@ impl Judge {
             waiting: InFlight::default(),
             ever_sent: Vec::new(),
             ever_receipted: Vec::new(),
+            recovered_beside: Vec::new(),
+            seen_certified: None,
+            exported: None,
             safe: 0,
             first_sent: vec![(0, 0); usize::try_from(schedule.keys).unwrap()],
         }
@@ -178,8 +194,9 @@ impl Judge {
             return Ok(()); // nothing was accepted, nothing follows from the answer
         }
         let accepted = self.memory.message(tx.uid, index);
-        let must = self.memory.must_know(tx.uid, index, &self.messages);
-        let may = accepted.is_some();
+        let (told, must_recall) = self.memory.resumed(tx.uid, index);
+        let must = self.memory.must_know(tx.uid, index, &self.messages) || must_recall;
+        let may = accepted.is_some() || told;
         let known = said == Change::Known;
         self.hold(Rule::Identity, may || !known, || {
             format!("change {index} of {:?} was never accepted, but is called known", tx.id)
@@ -215,19 +232,24 @@ impl Judge {
         let message = self.messages.len();
         self.messages.push(Message {
             serial,
-            uid: tx.uid,
+            uid: Some(tx.uid),
             size,
             commit_time: tx.id.commit_time,
             number: None,
             last_sent: Duration::ZERO,
             receipted: false,
         });
-        self.waiting.messages += 1;
-        self.waiting.bytes += size;
-        self.lanes[lane].queue.push(message);
+        self.hold_place(message, lane);
         self.memory.accept(tx.uid, index, message);
         self.wait_for(message);
         message
+    }
+
+    /// A message takes room in the window.
+    pub(super) fn hold_place(&mut self, message: usize, lane: usize) {
+        self.waiting.messages += 1;
+        self.waiting.bytes += self.messages[message].size;
+        self.lanes[lane].queue.push(message);
     }
 
     fn wait_for(&mut self, message: usize) {
@@ -263,7 +285,9 @@ impl Judge {
             self.ever_receipted.resize(serial + 1, false);
         }
         self.ever_receipted[serial] = true;
-        self.memory.finish(uid, &self.messages);
+        if let Some(uid) = uid {
+            self.memory.finish(uid, &self.messages);
+        }
     }
 
     // --- positions
@@ -307,10 +331,13 @@ impl Judge {
         })
     }
 
-    /// A position must not lie past a committed row of the present timeline without a receipt.
+    /// A position must not lie past a committed row of the present timeline without a receipt, as far as
+    /// the slot's stream brings it; the others must be there in the end.
     fn position(&mut self, pg: &Postgres, position: Lsn, whose: &str) -> Verdict {
+        let Some(birth) = pg.slot.as_ref().map(|slot| slot.birth) else { return Ok(()) };
         while let Some(tx) = pg.wal.get(self.safe).filter(|tx| tx.id.commit_lsn < position) {
-            for row in tx.changes.iter().filter_map(|change| change.row) {
+            let streamed = tx.changes.iter().filter(|c| !c.hidden && tx.id.commit_lsn >= birth);
+            for row in streamed.filter_map(|change| change.row) {
                 let receipted = self.ever_receipted.get(row).copied().unwrap_or(false);
                 self.hold(Rule::Lost, receipted, || {
                     format!(
@@ -326,19 +353,20 @@ impl Judge {
 
     /// The server's confirmed position has moved.
     pub(super) fn confirmed(&mut self, pg: &Postgres) -> Verdict {
-        self.position(pg, pg.confirmed, "the confirmed position")
+        self.position(pg, pg.confirmed(), "the confirmed position")
     }
 
     /// Transactions are gone: the present timeline has only these.
-    pub(super) fn timeline(&mut self, pg: &Postgres) {
+    pub(super) fn timeline(&mut self, pg: &Postgres) -> Verdict {
         self.safe = self.safe.min(pg.wal.len());
         self.first_sent.iter_mut().for_each(|at| *at = (0, 0));
+        self.row_written(pg)
     }
 
     /// All faults are over and all was given time: what must be true now.
     pub(super) fn end(&mut self, pg: &Postgres, stored: &[bool]) -> Verdict {
-        self.hold(Rule::Stuck, pg.confirmed == pg.end(), || {
-            format!("{} is confirmed, the WAL ends at {}", pg.confirmed, pg.end())
+        self.hold(Rule::Stuck, pg.confirmed() == pg.end(), || {
+            format!("{} is confirmed, the WAL ends at {}", pg.confirmed(), pg.end())
         })?;
         self.confirmed(pg)?;
         for row in pg.wal.iter().flat_map(|tx| &tx.changes).filter_map(|change| change.row) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::engine::{CloseReason, Halt, LaneDown, Receipt, Receipted};
 
 use super::judge::{Judge, Message, Rule, Verdict};
-use super::postgres::Postgres;
+use super::postgres::{Postgres, Transaction};
 use super::{PROBE_AFTER, Payload, RECEIPT_TIMEOUT, SAME_REFUSALS};
 
 /// A message written on the present connection and not receipted.
@@ -154,8 +154,9 @@ impl Judge {
                 )
             },
         )?;
+        let recovered = message.uid.is_none();
         self.write(lane, index, number, now);
-        self.first_sending(pg, payload.serial)
+        self.first_sending(pg, payload.serial, recovered)
     }
 
     fn write(&mut self, lane: usize, index: usize, number: u64, now: Duration) {
@@ -171,20 +172,28 @@ impl Judge {
     }
 
     /// The first sendings of the rows of a key come in the commit order of the present timeline.
-    fn first_sending(&mut self, pg: &Postgres, serial: usize) -> Verdict {
+    /// Those of a recovery come in the order of creation.
+    fn first_sending(&mut self, pg: &Postgres, serial: usize, recovered: bool) -> Verdict {
         if self.ever_sent.len() <= serial {
             self.ever_sent.resize(serial + 1, false);
         }
         if self.ever_sent[serial] {
             return Ok(());
         }
+        if recovered {
+            self.ever_sent[serial] = true;
+            return Ok(());
+        }
+        let birth = pg.slot.as_ref().map(|slot| slot.birth);
         let key = pg.rows[serial].key;
         let (mut at, mut change) = self.first_sent[usize::try_from(key).unwrap()];
         let mut earlier = None;
         'wal: while let Some(tx) = pg.wal.get(at) {
             while let Some(logged) = tx.changes.get(change) {
                 let unsent = |row: &usize| !self.ever_sent.get(*row).copied().unwrap_or(false);
-                earlier = logged.row.filter(|&row| pg.rows[row].key == key).filter(unsent);
+                let streamed = !logged.hidden && Some(tx.id.commit_lsn) >= birth;
+                earlier = logged.row.filter(|&row| streamed && pg.rows[row].key == key);
+                earlier = earlier.filter(unsent);
                 if earlier.is_some() {
                     break 'wal;
                 }
@@ -195,9 +204,12 @@ impl Judge {
         }
         self.first_sent[usize::try_from(key).unwrap()] = (at, change);
         self.ever_sent[serial] = true;
-        // A row that another timeline has taken with it may come at any time.
-        let lost =
-            || !pg.wal.iter().any(|tx| tx.changes.iter().any(|logged| logged.row == Some(serial)));
+        // A row that another timeline or another slot has taken with it may come at any time.
+        let streamed = || pg.wal.iter().filter(|tx| Some(tx.id.commit_lsn) >= birth);
+        let is_it = |tx: &std::rc::Rc<Transaction>| {
+            tx.changes.iter().any(|logged| logged.row == Some(serial))
+        };
+        let lost = || !streamed().any(is_it);
         self.hold(Rule::Order, earlier.is_none_or(|row| row == serial) || lost(), || {
             format!("row {serial} is sent before row {earlier:?} of the same key")
         })

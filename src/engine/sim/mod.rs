@@ -3,45 +3,58 @@
 //! A seed decides everything: the sizes, the shape of the trouble, each step, each virtual
 //! millisecond. The parts:
 //!
-//! - `postgres`: a WAL, a slot and a walsender that take any position, forget the unsaved one in a
-//!   crash, and after a failover use positions and xids again;
+//! - `postgres`, `slot`, `trouble`: a WAL, an outbox, a publication, a slot and a walsender that take any
+//!   position, forget the unsaved one in a crash, and after a failover use positions and xids again;
 //! - `broker`: lanes that are lost before and after a message is stored, receipts in any order,
 //!   alarms, messages that nothing ever answers, refusals;
 //! - `driver` and `pump`: the pump between them and the engine;
-//! - `judge`, `identity` and `lanes`: the rules, kept with plain lists and nothing of the engine's own ideas.
+//! - `relay`, `relay_row` and `certifying`: what the relay does before it streams, and beside: the slot's row,
+//!   the slot, the recovery, the certified snapshot;
+//! - `judge`, `identity`, `lanes` and `delivered`: the rules, kept with plain lists and nothing of the engine's
+//!   own ideas.
 //!
 //! **How it argues.** The promise is that the position confirmed to PostgreSQL is never past a
 //! committed row without a receipt. The judge sees both ends: what exists on the server's present
 //! timeline and what the broker has answered, so it needs no trust in the engine to check that
-//! whenever a confirmed position moves. Then all faults end, and everything that exists must be
-//! stored and confirmed within bounded time: an engine that is safe because it does nothing fails.
+//! whenever a confirmed position moves, as far as the slot's stream brings the rows. Then all faults
+//! end, and everything that exists must be stored, confirmed and certified within bounded time: an
+//! engine that is safe because it does nothing fails.
 //! These two are the *outside* rules. The others hold the engine to an exact value wherever one
 //! follows from the design (the watermark, the window, the next message of a lane, which change is
 //! known, when to probe and when to close), so a fault shows in the step that commits it.
 //!
 //! A judge that never finds anything proves nothing. `mutants` runs the same schedules against
-//! engines with deliberate faults: each must be caught, those that lose events by the outside
-//! rules alone; and `Tally` shows that the trouble really comes.
+//! engines with deliberate faults, and relays with missteps in their protocol: each must be caught,
+//! those that lose events by the outside rules alone; and `Tally` shows that the trouble really comes.
 //!
 //! By hand: `SEEDS=1000000 cargo test sim::` runs so many schedules, `SEED=123 cargo test sim::`
 //! one, printing what happened.
 
 mod broker;
+mod certifying;
+mod delivered;
 mod driver;
 mod identity;
 mod judge;
 mod lanes;
+mod misstep;
 mod mutants;
 mod postgres;
 mod pump;
+mod relay;
+mod relay_row;
 mod schedule;
+mod slot;
+mod tally;
 mod tests;
+mod trouble;
 
 use std::time::Duration;
 
-use super::Fault;
-use driver::{Driver, Tally};
+use driver::Driver;
 use judge::Violation;
+use misstep::Defect;
+use tally::Tally;
 
 /// The engine's settings that all schedules share.
 const RECEIPT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -65,14 +78,14 @@ enum Rules {
 }
 
 /// Runs one schedule.
-fn run(seed: u64, fault: Option<Fault>, rules: Rules) -> Result<Tally, Violation> {
-    let mut driver = Driver::new(seed, fault, rules == Rules::All, false);
+fn run(seed: u64, defect: Option<Defect>, rules: Rules) -> Result<Tally, Violation> {
+    let mut driver = Driver::new(seed, defect, rules == Rules::All, false);
     driver.run().map(|()| driver.tally)
 }
 
 /// Runs one schedule again and tells what happened, the last `lines` of it.
-fn story(seed: u64, fault: Option<Fault>, rules: Rules, lines: usize) -> String {
-    let mut driver = Driver::new(seed, fault, rules == Rules::All, true);
+fn story(seed: u64, defect: Option<Defect>, rules: Rules, lines: usize) -> String {
+    let mut driver = Driver::new(seed, defect, rules == Rules::All, true);
     let verdict = driver.run();
     let trace = driver.trace.take().unwrap_or_default();
     let first = trace.first().cloned().unwrap_or_default();

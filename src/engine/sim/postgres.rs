@@ -1,9 +1,8 @@
-//! A model PostgreSQL: a WAL, one logical slot, one walsender.
+//! A model PostgreSQL: a WAL, the outbox, the relay's row, the publication. Its slot is in `slot`, what
+//! happens to it in `trouble`.
 //!
-//! As the real one it takes any flush position (backwards, beyond the end), forgets the unsaved
-//! one in a crash, sends whole transactions whose commit record does not lie before the confirmed
-//! position, and sends keepalives at any moment with a WAL end that may lie far back. It is honest
-//! in one thing only: a WAL end never lies past a transaction that this connection has not sent.
+//! As in the real one, a transaction is in the WAL (and may be sent) before it is visible, and visible
+//! before it is flushed.
 
 use std::rc::Rc;
 
@@ -13,12 +12,14 @@ use crate::engine::TxId;
 use crate::lsn::Lsn;
 use crate::pgoutput::PgTime;
 
+use super::relay_row::{Guard, RelayRow, Snapshot, Update};
 use super::schedule::Schedule;
+use super::slot::{Making, Sender, Slot};
 
 /// Where the WAL begins, and every position is a multiple of the step: so that a timeline hits
 /// upon the positions of another.
-const FIRST: u64 = 0x1000;
-const STEP: u64 = 8;
+pub(super) const FIRST: u64 = 0x1000;
+pub(super) const STEP: u64 = 8;
 
 /// What the broker will say to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(super) enum Fate {
 /// A row (or transactional message) that belongs to the outbox.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
+    /// By the clock of whoever made it; it says nothing of when the row was committed.
+    pub(super) created: u64,
     pub(super) key: u64,
     pub(super) size: usize,
     pub(super) fate: Fate,
@@ -48,6 +51,8 @@ pub(super) struct Logged {
     pub(super) lsn: Lsn,
     /// Serial number of the outbox row; none for what walpost filters out.
     pub(super) row: Option<usize>,
+    /// The publication did not have the outbox: the stream does not bring it.
+    pub(super) hidden: bool,
 }
 
 /// A committed transaction.
@@ -56,31 +61,27 @@ pub(super) struct Transaction {
     /// Unique among all timelines: the model's own identity.
     pub(super) uid: usize,
     pub(super) id: TxId,
+    /// The whole transaction id; the stream has a part of it.
+    pub(super) xid: u64,
     pub(super) end: Lsn,
     pub(super) changes: Vec<Logged>,
+    pub(super) wrote: Wrote,
 }
 
-/// What comes over the replication connection.
+/// What a transaction did beside inserting into the outbox.
 #[derive(Debug)]
-pub(super) enum Wire {
-    Begin(Rc<Transaction>),
-    Change(Rc<Transaction>, usize),
-    Commit(Rc<Transaction>),
-    Keepalive(Lsn),
+pub(super) enum Wrote {
+    Nothing,
+    Relay(Rc<RelayRow>),
+    Publication(Guard),
+    /// It deleted rows of the outbox.
+    Deleted(Vec<usize>),
 }
 
 #[derive(Debug)]
-struct Open {
-    xid: u32,
+pub(super) struct Open {
+    pub(super) xid: u64,
     changes: Vec<Logged>,
-}
-
-#[derive(Debug)]
-struct Sender {
-    /// The transaction being sent or to be sent next.
-    next: usize,
-    /// 0: its Begin; then its changes; then its Commit.
-    part: usize,
 }
 
 /// The server.
@@ -90,40 +91,54 @@ pub(super) struct Postgres {
     pub(super) rows: Vec<Row>,
     /// What the present timeline holds, in commit order.
     pub(super) wal: Vec<Rc<Transaction>>,
-    /// The slot's confirmed position, in memory and on disk.
-    pub(super) confirmed: Lsn,
-    saved: Lsn,
-    /// Positions once confirmed that lie on the present timeline.
-    past: Vec<Lsn>,
-    open: Vec<Open>,
-    insert: u64,
-    /// The highest position that ever went over the wire: flushed for sure.
-    shown: u64,
-    xid: u32,
+    pub(super) slot: Option<Slot>,
+    pub(super) making: Option<Making>,
+    pub(super) sender: Option<Sender>,
+    pub(super) open: Vec<Open>,
+    /// Committed, and not visible yet: they wait for a synchronous standby, say.
+    pub(super) unseen: Vec<u64>,
+    /// Of the present timeline, by serial number: deleted from the outbox.
+    pub(super) deleted: Vec<bool>,
+    pub(super) relay: Option<Rc<RelayRow>>,
+    pub(super) publication: Guard,
+    pub(super) insert: u64,
+    /// The highest position that ever went over the wire, or was waited for: flushed for sure.
+    pub(super) shown: u64,
+    /// The last transaction id in use, and the last of one that has ended.
+    pub(super) xid: u64,
+    pub(super) completed: u64,
     xids: u32,
-    clock: i64,
-    forks: i64,
-    uids: usize,
-    sender: Option<Sender>,
+    pub(super) clock: i64,
+    pub(super) forks: i64,
+    pub(super) timeline: u64,
+    pub(super) uids: usize,
+    /// Of 100 commits, how many are visible only later.
+    late: u8,
 }
 
 impl Postgres {
-    pub(super) fn new(xids: u32) -> Self {
+    pub(super) fn new(schedule: &Schedule) -> Self {
         Postgres {
             rows: Vec::new(),
             wal: Vec::new(),
-            confirmed: Lsn(FIRST),
-            saved: Lsn(FIRST),
-            past: vec![Lsn(FIRST)],
+            slot: None,
+            making: None,
+            sender: None,
             open: Vec::new(),
+            unseen: Vec::new(),
+            deleted: Vec::new(),
+            relay: None,
+            publication: Guard { changed_by: 0, good: true },
             insert: FIRST,
             shown: FIRST,
             xid: 0,
-            xids,
+            completed: 0,
+            xids: schedule.xids,
             clock: 1_000,
             forks: 0,
+            timeline: 1,
             uids: 0,
-            sender: None,
+            late: schedule.late,
         }
     }
 
@@ -132,17 +147,20 @@ impl Postgres {
         Lsn(self.insert)
     }
 
-    /// Whether a walsender is running.
-    pub(super) fn connected(&self) -> bool {
-        self.sender.is_some()
+    /// A transaction of the present timeline.
+    pub(super) fn transaction(&self, id: TxId) -> Option<&Rc<Transaction>> {
+        self.wal.iter().find(|tx| tx.id == id)
     }
 
     // --- the application
 
     /// An application does something.
     pub(super) fn write(&mut self, rng: &mut Rng, schedule: &Schedule) {
-        if self.open.is_empty() || (self.open.len() < 3 && rng.u8(..3) == 0) {
-            self.xid = (self.xid + 1) % self.xids;
+        if rng.u8(..3) == 0 {
+            self.becomes_visible();
+        }
+        if self.open.is_empty() || (self.open.len() < schedule.writers && rng.u8(..3) == 0) {
+            self.xid += 1;
             self.open.push(Open { xid: self.xid, changes: Vec::new() });
         }
         let at = rng.usize(..self.open.len());
@@ -152,9 +170,9 @@ impl Postgres {
             rng.usize(0..=4)
         };
         self.insert_changes(rng, schedule, at, many);
-        match rng.u8(..10) {
-            0..=5 => self.commit(at),
-            6 => drop(self.open.remove(at)),
+        match rng.u8(..schedule.patience) {
+            0..=5 => self.commit(rng, at),
+            6 => self.roll_back(at),
             _ => {}
         }
         if rng.u8(..4) == 0 {
@@ -171,6 +189,7 @@ impl Postgres {
             let row = (rng.u8(..5) > 0).then(|| {
                 let large = rng.u8(..20) == 0;
                 self.rows.push(Row {
+                    created: self.rows.len() as u64 + rng.u64(..30),
                     key: rng.u64(..schedule.keys),
                     size: if large { rng.usize(1..=600) } else { rng.usize(1..=60) },
                     fate: fate(rng, schedule.refused),
@@ -178,155 +197,138 @@ impl Postgres {
                 });
                 self.rows.len() - 1
             });
-            self.open[at].changes.push(Logged { lsn: Lsn(self.insert - STEP), row });
+            let hidden = !self.publication.good;
+            self.open[at].changes.push(Logged { lsn: Lsn(self.insert - STEP), row, hidden });
         }
     }
 
-    fn commit(&mut self, at: usize) {
+    fn commit(&mut self, rng: &mut Rng, at: usize) {
         let Open { xid, changes } = self.open.remove(at);
         for row in changes.iter().filter_map(|change| change.row) {
             self.rows[row].committed = true;
         }
+        self.log_commit(xid, changes, Wrote::Nothing);
+        if rng.u8(..100) < self.late {
+            self.unseen.push(xid);
+        } else {
+            self.completed = self.completed.max(xid);
+        }
+    }
+
+    fn roll_back(&mut self, at: usize) {
+        let Open { xid, .. } = self.open.remove(at);
+        self.completed = self.completed.max(xid);
+    }
+
+    fn log_commit(&mut self, xid: u64, changes: Vec<Logged>, wrote: Wrote) {
         self.clock += 1;
         let commit_lsn = Lsn(self.insert);
         self.insert += STEP;
         // A time is never the same on two timelines, but it may go back.
         let commit_time = PgTime(self.clock * 1_000 + self.forks);
-        let id = TxId { commit_lsn, xid, commit_time };
+        let short = u32::try_from(xid % u64::from(self.xids)).unwrap();
+        let id = TxId { commit_lsn, xid: short, commit_time };
         self.uids += 1;
-        self.wal.push(Rc::new(Transaction {
-            uid: self.uids - 1,
-            id,
-            end: Lsn(self.insert),
-            changes,
-        }));
+        let (uid, end) = (self.uids - 1, Lsn(self.insert));
+        self.wal.push(Rc::new(Transaction { uid, id, xid, end, changes, wrote }));
     }
 
-    // --- the walsender
-
-    /// Starts a walsender; gives the slot's confirmed position.
-    pub(super) fn start(&mut self) -> Lsn {
-        let next = self.wal.partition_point(|tx| tx.id.commit_lsn < self.confirmed);
-        self.sender = Some(Sender { next, part: 0 });
-        self.confirmed
-    }
-
-    /// Ends the walsender.
-    pub(super) fn stop(&mut self) {
-        self.sender = None;
-    }
-
-    /// The next part of the stream; none when there is nothing to send.
-    pub(super) fn send(&mut self, rng: &mut Rng, keepalives: u8) -> Option<Wire> {
-        if rng.u8(..100) < keepalives {
-            return self.keepalive(rng);
-        }
-        let sender = self.sender.as_mut()?;
-        let tx = self.wal.get(sender.next)?;
-        let part = sender.part;
-        sender.part += 1;
-        self.shown = self.shown.max(tx.end.0);
-        if part == 0 {
-            return Some(Wire::Begin(Rc::clone(tx)));
-        }
-        if let Some(index) = part.checked_sub(1).filter(|&index| index < tx.changes.len()) {
-            return Some(Wire::Change(Rc::clone(tx), index));
-        }
-        sender.next += 1;
-        sender.part = 0;
-        Some(Wire::Commit(Rc::clone(tx)))
-    }
-
-    /// A keepalive with the WAL end at the sent position, or anywhere before it.
-    fn keepalive(&mut self, rng: &mut Rng) -> Option<Wire> {
-        let sent = self.sent()?;
-        let back = match rng.u8(..4) {
-            0 => rng.u64(..=(sent.0 - FIRST) / STEP) * STEP,
-            1 => (rng.u64(..=3) * STEP).min(sent.0 - FIRST),
-            _ => 0,
-        };
-        self.shown = self.shown.max(sent.0);
-        Some(Wire::Keepalive(Lsn(sent.0 - back)))
-    }
-
-    /// A keepalive of a server that has sent everything; none when it has not.
-    pub(super) fn idle(&mut self) -> Option<Wire> {
-        let sender = self.sender.as_ref()?;
-        (sender.next == self.wal.len()).then_some(Wire::Keepalive(Lsn(self.insert)))
-    }
-
-    /// The furthest honest WAL end.
-    fn sent(&self) -> Option<Lsn> {
-        let sender = self.sender.as_ref()?;
-        Some(self.wal.get(sender.next).map_or(Lsn(self.insert), |tx| tx.id.commit_lsn))
-    }
-
-    /// A status update arrives: whatever it says is taken.
-    pub(super) fn flush(&mut self, position: Lsn) {
-        if position.is_valid() {
-            self.confirmed = position;
-            self.past.push(position);
+    /// What committed first of what is not visible yet becomes so.
+    pub(super) fn becomes_visible(&mut self) {
+        if !self.unseen.is_empty() {
+            self.completed = self.completed.max(self.unseen.remove(0));
         }
     }
 
-    // --- trouble
-
-    /// The slot is written to disk.
-    pub(super) fn checkpoint(&mut self) {
-        self.saved = self.confirmed;
-    }
-
-    /// An orderly restart: the slot is saved, open transactions end.
-    pub(super) fn restart(&mut self) {
-        self.checkpoint();
-        self.open.clear();
-        self.sender = None;
-    }
-
-    /// A crash: the slot is as it was saved, and asynchronous commits that were never flushed
-    /// (and so never sent) may be gone; their positions and xids are used again.
-    pub(super) fn crash(&mut self, rng: &mut Rng) {
-        self.open.clear();
-        self.sender = None;
-        self.confirmed = self.saved;
-        let flushed = self.wal.partition_point(|tx| tx.end.0 <= self.shown);
-        let kept = rng.usize(flushed..=self.wal.len());
-        let floor = self.shown;
-        self.fork(kept, floor);
-    }
-
-    /// A standby takes over. It may lack the newest transactions, whatever was confirmed, and its
-    /// copy of the slot may be older.
-    pub(super) fn failover(&mut self, rng: &mut Rng) {
-        self.open.clear();
-        self.sender = None;
-        let back = if rng.bool() {
-            rng.usize(..self.past.len().min(3))
-        } else {
-            rng.usize(..self.past.len())
-        };
-        self.confirmed = self.past[self.past.len() - 1 - back];
-        self.saved = self.confirmed;
-        let first = self.wal.partition_point(|tx| tx.id.commit_lsn < self.confirmed);
-        let kept = rng.usize(first..=self.wal.len());
-        let floor = self.confirmed.0;
-        self.fork(kept, floor);
-        self.shown = self.shown.min(self.insert);
-        self.past.retain(|position| position.0 <= self.insert);
-        if rng.bool() {
-            self.clock -= 500; // another machine's clock
+    /// All applications come to their end.
+    pub(super) fn quiesce(&mut self, rng: &mut Rng) {
+        while !self.open.is_empty() {
+            if rng.bool() { self.commit(rng, 0) } else { self.roll_back(0) }
+        }
+        while !self.unseen.is_empty() {
+            self.becomes_visible();
         }
     }
 
-    /// Goes on after the first `kept` transactions, at `floor` or later.
-    fn fork(&mut self, kept: usize, floor: u64) {
-        self.forks += 1;
-        if let Some(lost) = self.wal.get(kept) {
-            self.xid = lost.id.xid.checked_sub(1).unwrap_or(self.xids - 1);
-            let end = kept.checked_sub(1).map_or(FIRST, |last| self.wal[last].end.0);
-            self.insert = end.max(floor);
-            self.wal.truncate(kept);
+    // --- what SQL sees
+
+    /// `pg_current_snapshot()`.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let xmax = self.completed + 1;
+        let running = self.open.iter().map(|open| open.xid).chain(self.unseen.iter().copied());
+        Snapshot { xmax, running: running.filter(|&xid| xid < xmax).collect() }
+    }
+
+    /// Whether all transactions that began before this one have ended, and are visible if committed.
+    pub(super) fn older_ended(&self, barrier: u64) -> bool {
+        let running = self.open.iter().map(|open| &open.xid).chain(&self.unseen);
+        running.min().is_none_or(|&oldest| oldest >= barrier)
+    }
+
+    /// Whether whoever reads now sees all that a snapshot sees.
+    pub(super) fn sees_all_of(&self, snapshot: &Snapshot) -> bool {
+        !self.unseen.iter().any(|&xid| snapshot.sees(xid))
+    }
+
+    /// A row's place in the order of creation.
+    pub(super) fn order(&self, row: usize) -> (u64, usize) {
+        (self.rows[row].created, row)
+    }
+
+    /// Rows of the outbox that can be read now, of transactions that are wanted, in order of creation.
+    pub(super) fn table(&self, wanted: impl Fn(u64) -> bool) -> Vec<usize> {
+        let seen = self.wal.iter().filter(|tx| wanted(tx.xid) && !self.unseen.contains(&tx.xid));
+        let rows = seen.flat_map(|tx| tx.changes.iter().filter_map(|change| change.row));
+        let there = |row: &usize| !self.deleted.get(*row).copied().unwrap_or(false);
+        let mut rows: Vec<_> = rows.filter(there).collect();
+        rows.sort_unstable_by_key(|&row| self.order(row));
+        rows
+    }
+
+    // --- what SQL writes
+
+    fn write_at_once(&mut self, wrote: Wrote) {
+        self.xid += 1;
+        self.insert += STEP;
+        self.log_commit(self.xid, Vec::new(), wrote);
+        self.completed = self.completed.max(self.xid);
+    }
+
+    /// The relay's row is written, and waited for.
+    pub(super) fn write_relay(&mut self, row: RelayRow) {
+        let row = Rc::new(row);
+        self.relay = Some(Rc::clone(&row));
+        self.write_at_once(Wrote::Relay(row));
+        self.shown = self.insert;
+    }
+
+    /// The relay that has this epoch writes to its row; false when another has taken over.
+    pub(super) fn update_relay(&mut self, epoch: Option<u64>, update: &Update) -> bool {
+        let Some(row) = self.relay.clone() else { return false };
+        let ours = epoch.is_none_or(|epoch| row.epoch == epoch);
+        if ours {
+            self.write_relay(row.with(update));
         }
+        ours
+    }
+
+    /// The outbox is taken out of the publication, or put back.
+    pub(super) fn alter_publication(&mut self, good: bool) {
+        self.publication = Guard { changed_by: self.xid + 1, good };
+        let publication = self.publication;
+        self.write_at_once(Wrote::Publication(publication));
+    }
+
+    /// Rows are deleted.
+    pub(super) fn delete(&mut self, rows: Vec<usize>) {
+        self.note_deleted(&rows);
+        self.write_at_once(Wrote::Deleted(rows));
+    }
+
+    /// Marks rows as deleted.
+    pub(super) fn note_deleted(&mut self, rows: &[usize]) {
+        self.deleted.resize(self.rows.len(), false);
+        rows.iter().for_each(|&row| self.deleted[row] = true);
     }
 }
 

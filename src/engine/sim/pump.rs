@@ -8,7 +8,9 @@ use super::Payload;
 use super::broker::Answer;
 use super::driver::Driver;
 use super::judge::{Rule, Verdict, Violation};
-use super::postgres::{Transaction, Wire};
+use super::postgres::Transaction;
+use super::relay::Stage;
+use super::slot::Wire;
 
 /// A change that was announced and waits for room in the window.
 #[derive(Debug)]
@@ -21,21 +23,13 @@ pub(super) struct Pending {
 impl Driver {
     // --- the source
 
-    pub(super) fn open_source(&mut self) -> Verdict {
-        if self.pg.connected() {
-            return Ok(());
-        }
-        let confirmed = self.pg.start();
-        self.note(format_args!("session, confirmed {confirmed}"));
-        self.engine.session_started(confirmed);
-        self.judge.session_started(confirmed);
-        self.look()
-    }
-
     pub(super) fn lose_source(&mut self) -> Verdict {
         self.pg.stop();
         self.uplink.clear();
         self.pending = None;
+        self.relay.stage = Stage::Look;
+        self.relay.checking = None;
+        self.relay.checked = false;
         if self.judge.in_session() {
             self.tally.broken_off += u64::from(self.engine.in_transaction());
             self.engine.session_lost();
@@ -46,6 +40,9 @@ impl Driver {
 
     /// Reads up to `burst` parts of the stream; true in the end when something was read.
     pub(super) fn read(&mut self, burst: usize, keepalives: u8) -> Verdict {
+        if !matches!(self.relay.stage, Stage::Streaming) {
+            return Ok(());
+        }
         for _ in 0..burst {
             if self.pending.is_some() {
                 return self.accept();
@@ -111,7 +108,8 @@ impl Driver {
             return Ok(());
         }
         let Pending { tx, index, serial } = pending;
-        let key_hash = row.key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 8;
+        self.judge.no_seam(&self.pg, serial, &tx)?;
+        let key_hash = key_hash(row.key);
         let lane = usize::try_from(key_hash % self.schedule.lanes as u64).unwrap();
         let message = self.judge.accept(&tx, index, serial, row.size, lane);
         self.note(format_args!("accept row {serial} as message {message} on lane {lane}"));
@@ -186,6 +184,7 @@ impl Driver {
             })?;
             self.judge.sent(&self.pg, lane, given, self.now)?;
             let Some((Receipt(number), &payload)) = given else { break };
+            self.judge.origin(self.engine.transaction(Receipt(number)).is_some(), payload)?;
             self.note(format_args!("SEND {payload:?} as {number} on lane {lane}"));
             if !self.broker.up(lane) {
                 break; // a faulty engine: there is no connection to write to
@@ -242,7 +241,12 @@ impl Driver {
     }
 }
 
+/// Decides the lane of a key.
+pub(super) fn key_hash(key: u64) -> u64 {
+    key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 8
+}
+
 /// The model's stream is never malformed.
-fn honest<T>(said: Result<T, StreamError>) -> Result<T, Violation> {
+pub(super) fn honest<T>(said: Result<T, StreamError>) -> Result<T, Violation> {
     said.map_err(|error| Violation { rule: Rule::Stream, what: error.to_string() })
 }

@@ -52,6 +52,18 @@ pub(super) enum Step {
     Failover,
     /// walpost is killed; a new one starts.
     Kill,
+    /// The slot is dropped or invalidated.
+    LoseSlot,
+    /// The relay goes on with certifying a snapshot.
+    Certify,
+    /// The relay stores how far a large transaction is delivered.
+    Large,
+    /// Delivered rows are deleted.
+    Retain,
+    /// The outbox is taken out of the publication, or put back.
+    Alter,
+    /// A relay that was frozen before it was replaced goes on.
+    Thaw,
 }
 
 /// The kinds of trouble that a schedule dwells on.
@@ -71,11 +83,17 @@ pub(super) enum Shape {
     Kill,
     /// A message that the broker refuses.
     Refusal,
+    /// The first start, and slots that are lost.
+    Slots,
+    /// The publication is altered.
+    Guard,
+    /// Certified snapshots, and all that may come between.
+    Certified,
     /// All of it.
     Storm,
 }
 
-const SHAPES: [Shape; 8] = [
+const SHAPES: [Shape; 11] = [
     Shape::Quiet,
     Shape::Source,
     Shape::Lanes,
@@ -83,11 +101,14 @@ const SHAPES: [Shape; 8] = [
     Shape::Failover,
     Shape::Kill,
     Shape::Refusal,
+    Shape::Slots,
+    Shape::Guard,
+    Shape::Certified,
     Shape::Storm,
 ];
 
 /// What happens in every shape, and how often.
-const USUAL: [(Step, u32); 11] = [
+const USUAL: [(Step, u32); 14] = [
     (Step::Write, 14),
     (Step::Read, 30),
     (Step::Pump, 20),
@@ -99,9 +120,17 @@ const USUAL: [(Step, u32); 11] = [
     (Step::Wait, 5),
     (Step::Connect, 10),
     (Step::OpenSource, 10),
+    (Step::Certify, 9),
+    (Step::Large, 2),
+    (Step::Retain, 2),
 ];
 
 impl Shape {
+    /// The shape of a seed's schedule.
+    pub(super) fn of(seed: u64) -> Self {
+        SHAPES[usize::try_from(seed % SHAPES.len() as u64).unwrap()]
+    }
+
     /// The faults of this shape, and how often they come.
     fn faults(self) -> &'static [(Step, u32)] {
         match self {
@@ -117,9 +146,37 @@ impl Shape {
                 &[(Step::Freeze, 2), (Step::WaitLong, 12), (Step::LoseLane, 1), (Step::Garbage, 1)]
             }
             Shape::Failover => &[(Step::Failover, 4), (Step::LoseSource, 2), (Step::LoseLane, 1)],
-            Shape::Kill => &[(Step::Kill, 3), (Step::Crash, 1), (Step::LoseLane, 1)],
+            Shape::Kill => {
+                &[(Step::Kill, 2), (Step::Large, 20), (Step::Crash, 1), (Step::LoseLane, 1)]
+            }
             Shape::Refusal => &[(Step::LoseLane, 1), (Step::Unreachable, 1), (Step::LoseSource, 1)],
+            Shape::Slots => &[
+                (Step::LoseSlot, 6),
+                (Step::Kill, 6),
+                (Step::Thaw, 16),
+                (Step::Large, 4),
+                (Step::Crash, 1),
+                (Step::LoseLane, 1),
+            ],
+            Shape::Guard => &[
+                (Step::Alter, 8),
+                (Step::Certify, 10),
+                (Step::Kill, 1),
+                (Step::LoseSource, 1),
+                (Step::LoseSlot, 2),
+            ],
+            Shape::Certified => &[
+                (Step::Certify, 30),
+                (Step::Retain, 8),
+                (Step::Crash, 1),
+                (Step::Failover, 1),
+                (Step::LoseSlot, 1),
+                (Step::Checkpoint, 2),
+            ],
             Shape::Storm => &[
+                (Step::LoseSlot, 1),
+                (Step::Alter, 1),
+                (Step::Thaw, 1),
                 (Step::LoseSource, 2),
                 (Step::Restart, 1),
                 (Step::Crash, 1),
@@ -161,6 +218,20 @@ pub(super) struct Schedule {
     pub(super) refused: u8,
     /// Of 100 transactions, how many are larger than the window.
     pub(super) large: u8,
+    /// Of the relays that are replaced, some are only frozen.
+    pub(super) freezes: bool,
+    /// The slot is lost in the end.
+    pub(super) last_slot: bool,
+    /// walpost has made its slot before the first step.
+    pub(super) started: bool,
+    /// Transactions that may be open at the same time; of so many steps, each takes 7 to its end.
+    pub(super) writers: usize,
+    pub(super) patience: u8,
+    /// Of 100 commits, how many are visible only some time after they are in the WAL.
+    pub(super) late: u8,
+    /// Of 100 failovers, how many leave no slot, or one that is ahead of the WAL.
+    pub(super) no_slot: u8,
+    pub(super) slot_ahead: u8,
     /// Xids begin again after this many.
     pub(super) xids: u32,
     weights: Vec<(Step, u32)>,
@@ -169,10 +240,17 @@ pub(super) struct Schedule {
 
 impl Schedule {
     /// Draws a schedule.
-    pub(super) fn draw(rng: &mut Rng) -> Self {
-        let shape = SHAPES[rng.usize(..SHAPES.len())];
+    pub(super) fn draw(rng: &mut Rng, shape: Shape) -> Self {
         // Each side is slow, or fast, in its own way.
-        let usual = USUAL.map(|(step, weight)| (step, (weight * rng.u32(1..=8)).div_ceil(4)));
+        let young = matches!(shape, Shape::Slots | Shape::Guard | Shape::Certified | Shape::Storm);
+        // What takes many steps needs peace between two kinds of trouble.
+        let peace = match shape {
+            Shape::Slots => rng.u32(2..=8),
+            _ if young => rng.u32(1..=6),
+            _ => 1,
+        };
+        let usual =
+            USUAL.map(|(step, weight)| (step, (weight * peace * rng.u32(1..=8)).div_ceil(4)));
         let weights: Vec<_> = usual.iter().chain(shape.faults()).copied().collect();
         let total = weights.iter().map(|(_, weight)| weight).sum();
         let silent = matches!(shape, Shape::Silence | Shape::Storm);
@@ -181,7 +259,7 @@ impl Schedule {
         let messages = if rng.bool() { rng.usize(1..=4) } else { rng.usize(4..=16) };
         Schedule {
             shape,
-            steps: rng.usize(60..=400),
+            steps: rng.usize(60..=if young || shape == Shape::Kill { 800 } else { 400 }),
             lanes: rng.usize(1..=3),
             messages,
             bytes: if rng.bool() { 100_000 } else { rng.usize(50..=400) },
@@ -192,7 +270,21 @@ impl Schedule {
             heartbeats: rng.u8(..4) > 0,
             swallowed: if silent { rng.u8(0..=15) } else { 0 },
             refused: if refusing { rng.u8(1..=6) } else { 0 },
-            large: if rng.u8(..3) == 0 { 10 } else { 0 },
+            large: if matches!(shape, Shape::Kill | Shape::Slots) {
+                20
+            } else if rng.u8(..3) == 0 {
+                10
+            } else {
+                0
+            },
+            freezes: matches!(shape, Shape::Slots | Shape::Storm),
+            last_slot: young && rng.bool(),
+            started: !young || rng.bool(),
+            writers: if young { rng.usize(1..=6) } else { 3 },
+            patience: if young { rng.u8(8..=30) } else { 10 },
+            late: if young { rng.u8(0..=30) } else { 0 },
+            no_slot: if young { 30 } else { 5 },
+            slot_ahead: if young { 30 } else { 5 },
             xids: if rng.u8(..3) == 0 { rng.u32(2..=6) } else { u32::MAX },
             weights,
             total,

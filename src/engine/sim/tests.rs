@@ -1,10 +1,10 @@
 //! The sound engine under every schedule.
 
-use super::driver::Tally;
+use super::tally::Tally;
 use super::{Rules, run, story};
 
 /// Schedules in an ordinary test run.
-const SEEDS: u64 = 100_000;
+const SEEDS: u64 = 50_000;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -58,6 +58,17 @@ fn all_kinds_of_trouble_come() {
         broken_off,
         failovers,
         kills,
+        recovered,
+        recoveries,
+        slots_lost,
+        guarded,
+        awaited,
+        certified,
+        deleted,
+        large,
+        resumed,
+        thawed,
+        refused_writes,
     } = all;
     for (what, times) in [
         ("accepted", accepted / 10),
@@ -72,6 +83,17 @@ fn all_kinds_of_trouble_come() {
         ("broken off", broken_off),
         ("failovers", failovers),
         ("kills", kills),
+        ("recovered", recovered / 10),
+        ("recoveries", recoveries),
+        ("slots lost", slots_lost),
+        ("guard", guarded),
+        ("awaited", awaited),
+        ("certified", certified),
+        ("deleted", deleted),
+        ("large", large),
+        ("resumed", resumed),
+        ("thawed", thawed * 2),
+        ("refused writes", refused_writes * 10),
     ] {
         assert!(times >= 50, "{what}: too few in {all:?}");
     }

@@ -1,0 +1,58 @@
+//! What happened: to see that schedules are worth their name.
+
+/// What happened in a schedule: to see that schedules are worth their name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) accepted: u64,
+    pub(super) known: u64,
+    pub(super) full: u64,
+    pub(super) receipts: u64,
+    pub(super) garbage: u64,
+    pub(super) probes: u64,
+    pub(super) closes: u64,
+    pub(super) refusals: u64,
+    pub(super) halts: u64,
+    pub(super) broken_off: u64,
+    pub(super) failovers: u64,
+    pub(super) kills: u64,
+    pub(super) recovered: u64,
+    pub(super) recoveries: u64,
+    pub(super) slots_lost: u64,
+    pub(super) guarded: u64,
+    pub(super) awaited: u64,
+    pub(super) certified: u64,
+    pub(super) deleted: u64,
+    pub(super) large: u64,
+    pub(super) resumed: u64,
+    pub(super) thawed: u64,
+    pub(super) refused_writes: u64,
+}
+
+impl Tally {
+    /// Adds what happened in another schedule.
+    pub(super) fn add(&mut self, other: &Tally) {
+        self.accepted += other.accepted;
+        self.known += other.known;
+        self.full += other.full;
+        self.receipts += other.receipts;
+        self.garbage += other.garbage;
+        self.probes += other.probes;
+        self.closes += other.closes;
+        self.refusals += other.refusals;
+        self.halts += other.halts;
+        self.broken_off += other.broken_off;
+        self.failovers += other.failovers;
+        self.kills += other.kills;
+        self.recovered += other.recovered;
+        self.recoveries += other.recoveries;
+        self.slots_lost += other.slots_lost;
+        self.guarded += other.guarded;
+        self.awaited += other.awaited;
+        self.certified += other.certified;
+        self.deleted += other.deleted;
+        self.large += other.large;
+        self.resumed += other.resumed;
+        self.thawed += other.thawed;
+        self.refused_writes += other.refused_writes;
+    }
+}

@@ -51,7 +51,7 @@ fn all(said: &str, word: &str) -> bool {
 
 /// Pipes a script into `psql`, as an administrator would.
 pub fn psql(server: &Postgres, database: &str, script: &str) {
-    let mut psql = Command::new(server.bindir().join("psql"))
+    let mut psql = Command::new(server.psql())
         .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", &server.url(database)])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -10,6 +10,7 @@ use crate::source::{self, Origin, Session};
 /// The server is on another timeline than before.
 pub(super) struct Turn {
     before: u32,
+    now: u32,
     /// Where the timeline of before ended; none: that is not known.
     end: Option<Lsn>,
     /// Whether this process has itself read on the timeline of before.
@@ -42,13 +43,16 @@ pub(super) async fn turn(
         "PostgreSQL is on another timeline: a failover, or a restore; what is not known to be delivered is \
          published again"
     );
-    Some(Turn { before, end, lived: last.is_some() })
+    Some(Turn { before, now, end, lived: last.is_some() })
 }
 
 impl Pump {
     /// Says what was published and is not on this server.
     pub(super) fn turned(&mut self, turn: &Turn) {
-        let Turn { before, end, lived } = *turn;
+        let Turn { before, now, end, lived } = *turn;
+        if now < before {
+            warn!("timeline {now} is the older one: does a former primary still accept writes?");
+        }
         let Some(end) = end else {
             self.published.take_from(Lsn::INVALID);
             warn!(

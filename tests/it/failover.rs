@@ -1,6 +1,8 @@
 //! A physical standby is promoted. Where the server keeps failover slots (17 and later) nothing that the
 //! new primary has is lost, and what it lacks is named; before, the slot is missing there, which is told.
 
+use std::collections::HashSet;
+
 use walpost_testkit::walpost::Builder;
 use walpost_testkit::{Postgres, ScriptedBroker, Walpost, until};
 
@@ -98,6 +100,13 @@ fn stops_without_its_slot(walpost: Walpost) {
     }
 }
 
+/// The messages in the order in which they came first. Rows that are not known to be delivered come
+/// again after a failover.
+fn firsts(broker: &ScriptedBroker) -> Vec<u64> {
+    let mut seen = HashSet::new();
+    numbers(&broker.messages()).into_iter().filter(|n| seen.insert(*n)).collect()
+}
+
 /// The messages that walpost names as published and missing on the server.
 fn named(line: &str) -> Vec<&str> {
     let (_, ids) = line.rsplit_once("which it does not have: ").unwrap_or_default();
@@ -140,9 +149,8 @@ fn what_the_new_primary_has_arrives_and_what_it_lacks_is_named() {
     }
     publish(&pair.standby, 201, 230);
     await_all_confirmed(&pair.standby);
-    // It knows what it has sent: nothing comes twice.
     let expected: Vec<u64> = (1..=130).chain(201..=230).collect();
-    assert_eq!(numbers(&pair.broker.messages()), expected);
+    assert_eq!(firsts(&pair.broker), expected);
     let line = walpost.wait_for_log("messages were published of rows committed at LSN", LONG);
     assert!(line.contains(" and 30 messages were published of rows"), "{line}");
     let last = alone.iter().skip(10).copied();
@@ -171,14 +179,18 @@ fn a_walpost_that_is_started_after_the_failover_goes_on_from_the_slot() {
 
     let mut walpost = relay.start();
     if pair.standby.major() < FAILOVER_SLOTS {
-        return stops_without_its_slot(walpost);
+        stops_without_its_slot(walpost);
+        // Or it is made again, and the rows come out of the table.
+        walpost = relay.set("replication.on_slot_lost", "recover").start();
     }
     walpost.await_ready(LONG);
     await_all_confirmed(&pair.standby);
     let expected: Vec<u64> = (1..=80).chain(101..=130).collect();
-    assert_eq!(numbers(&pair.broker.messages()), expected);
-    let line = walpost.wait_for_log("timeline 1 ended at ", LONG);
-    assert!(line.contains("this walpost was started since"), "{line}");
+    assert_eq!(firsts(&pair.broker), expected);
+    if pair.standby.major() >= FAILOVER_SLOTS {
+        let line = walpost.wait_for_log("timeline 1 ended at ", LONG);
+        assert!(line.contains("this walpost was started since"), "{line}");
+    }
     assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
 }
 

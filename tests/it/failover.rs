@@ -94,7 +94,8 @@ fn stops_without_its_slot(walpost: Walpost) {
     let error = errors.next().unwrap_or_default();
     for part in [
         "slot walpost does not exist any more: it was confirmed up to ",
-        "Either insert those rows again (docs/operations.md, 'The slot is lost'), or accept the gap",
+        "Either publish those rows out of the table: 'walpost run --recover'",
+        "or accept the gap: DELETE FROM walpost.relay WHERE slot = 'walpost', then walpost init",
     ] {
         assert!(error.contains(part), "{part} is not in {error}");
     }

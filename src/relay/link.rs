@@ -232,7 +232,7 @@ async fn start(needs: &Needs) -> Result<Option<Box<Session>>, OpenError> {
         match source::start(settings, connection).await {
             Ok(Started::Session(session)) => return Ok(Some(session)),
             Ok(Started::InUse(again, words)) => {
-                connection = again;
+                connection = *again;
                 if standby.is_none() {
                     info!("standby until the slot is free: {words}");
                     needs.telemetry.update(|status, _| status.phase = Phase::Standby);

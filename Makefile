@@ -6,7 +6,7 @@ CARGO ?= cargo
 TEST_THREADS ?= 2
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
-.PHONY: help install build lint test demo bench clean
+.PHONY: help install build lint test matrix demo bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -31,6 +31,15 @@ test: install ## the whole suite, on private servers
 	$(CARGO) test --workspace --doc
 	WALPOST_BIN_RELEASE="$(TARGET)/release/walpost" scripts/sandboxed.sh \
 		$(CARGO) test --workspace --test it -- --test-threads $(TEST_THREADS)
+
+# The tests whose outcome depends on the server's version, by module.
+MATRIX_TESTS := certified:: failover:: first_start:: init:: kill:: lost_slot:: patience:: store:: trouble::
+PG ?= 14 15 16 17 18
+
+matrix: ## what is promised, on each version of PostgreSQL; PG="14 18" for some of them
+	@scripts/install.sh matrix
+	$(CARGO) test --workspace --no-run
+	@TEST_THREADS=$(TEST_THREADS) scripts/matrix.sh $(PG) -- $(MATRIX_TESTS)
 
 demo: install ## rows committed in PostgreSQL arrive in RabbitMQ, before your eyes, for half a minute
 	@echo 'building (some minutes the first time)'

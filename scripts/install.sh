@@ -19,6 +19,8 @@ if [ ! -x "$venv/bin/python" ]; then
     # A Python without the means to make a virtual environment is of no use here, so Debian's own is asked.
     /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 fi
+# `make matrix` fetches servers with it.
+[ "${1:-}" != matrix ] || command -v npm >/dev/null || missing+=(npm)
 # A linker and C compiler for crates that need one.
 command -v cc >/dev/null || missing+=(build-essential)
 as_root() {

@@ -5,9 +5,7 @@
 
 use super::problem::{Origin, Problem};
 use super::reader::Reader;
-use super::{
-    AfterPublish, BrokerKind, Config, Delivery, Failover, Layout, OnExhausted, TlsMode, TlsVersion,
-};
+use super::{AfterPublish, BrokerKind, Config, Delivery, Layout, OnExhausted, TlsMode, TlsVersion};
 
 /// A setting of a later version.
 struct Later {
@@ -36,11 +34,6 @@ const LATER: &[Later] = &[
     later("postgres.tls.ca_file", |c| c.postgres.tls.ca_file.is_some(), NO_TLS),
     later("postgres.tls.cert_file", |c| c.postgres.tls.cert_file.is_some(), NO_TLS),
     later("postgres.tls.key_file", |c| c.postgres.tls.key_file.is_some(), NO_TLS),
-    later(
-        "replication.failover",
-        |c| c.replication.failover == Failover::True,
-        "write auto or false",
-    ),
     later(
         "outbox.layout",
         |c| c.outbox.layout == Layout::Debezium,

@@ -159,6 +159,16 @@ impl<M> Engine<M> {
         self.window.held()
     }
 
+    /// Messages without a receipt of transactions that were committed at `lsn` or later, before the
+    /// present session. Walks the window.
+    #[must_use]
+    pub fn unreceipted_from(&self, lsn: Lsn) -> usize {
+        let of = |held: &&window::Held<M>| {
+            self.ledger.get(held.tx).is_some_and(|tx| tx.id.commit_lsn >= lsn)
+        };
+        self.window.iter().filter(of).count()
+    }
+
     /// Messages of one lane without a receipt, sent or not.
     #[must_use]
     pub fn in_flight_on(&self, lane: usize) -> usize {

@@ -115,6 +115,11 @@ impl<M> Window<M> {
         self.places.get_mut(key as usize)?.as_mut()
     }
 
+    /// All messages, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Held<M>> {
+        self.places.iter().flatten()
+    }
+
     /// The message that a receipt number belongs to, if it is still here.
     pub(super) fn find(&self, receipt: Receipt) -> Option<Key> {
         let key = (receipt.0 & (MAX_MESSAGES as u64 - 1)) as Key;

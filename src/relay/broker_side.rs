@@ -104,7 +104,12 @@ impl Pump {
     }
 
     fn receipted(&mut self, lane: usize, receipt: Receipt) {
+        let of = self.engine.message(receipt).cloned().zip(self.engine.transaction(receipt));
         let Some(done) = self.engine.receipt(lane, receipt, self.clock.now) else { return };
+        // A row out of the table has no position.
+        if let Some((message, tx)) = of.filter(|(_, tx)| tx.commit_lsn.is_valid()) {
+            self.published.push(tx.commit_lsn, message.id());
+        }
         let since_send = self.clock.now.saturating_sub(done.last_sent);
         self.telemetry.metrics.receipted(self.clock.since(done.commit_time), since_send);
         self.lanes[lane].progressed();

@@ -248,17 +248,22 @@ async fn make(
     if before.lost.is_some() {
         slot_maker::give_up_lost(wanted, store, on_event).await?;
     }
-    setup::ensure(store, &wanted.setup, on_event).await?;
+    let plan = setup::ensure(store, &wanted.setup, on_event).await?;
     // Again: before, there may have been no table for the row.
     let standing = standing::look(store, wanted).await?.allowed(false)?;
     match (standing.slot, standing.row.map(|row| row.state)) {
         (SlotStanding::There, None) => slot_maker::adopt(wanted, store, on_event).await?,
         (SlotStanding::There, Some(RelayState::Creating)) => {
             slot_maker::drop_unfinished(wanted, store, on_event).await?;
-            slot_maker::make(wanted, store, on_event).await?;
+            return slot_maker::make(wanted, plan.failover, store, on_event).await;
         }
+        (SlotStanding::There, Some(_)) if plan.make_failover => {}
         (SlotStanding::There, Some(_)) => on_event(Event::Exists(format!("slot {slot}"))),
-        (_, _) => slot_maker::make(wanted, store, on_event).await?,
+        (_, _) => return slot_maker::make(wanted, plan.failover, store, on_event).await,
     }
-    Ok(())
+    if plan.make_failover {
+        slot_maker::make_failover(wanted, store, on_event).await
+    } else {
+        Ok(())
+    }
 }

@@ -94,6 +94,7 @@ pub fn first_start(config: &Config) -> Result<FirstStart, Misconfigured> {
                 .map(|table| store::TableName::new(table.schema, table.name))
                 .collect(),
             sharding,
+            failover: config.replication.failover,
         },
     })
 }

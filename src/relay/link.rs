@@ -19,13 +19,14 @@ use super::recovery::Job;
 use super::standby::Standby;
 use super::standing::{self, LookError, SlotStanding, Standing, Unfit};
 use super::stop::Stop;
+use super::timeline::{self, Turn};
 use super::{first_start, supervisor};
 use crate::lsn::Lsn;
-use crate::source::{self, Remedy, Session, SourceError, Started};
+use crate::source::{self, Origin, Remedy, Session, SourceError, Started};
 use crate::store::guard::KeptGuard;
 use crate::store::keeping::LastReceipted;
 use crate::store::setup::Event;
-use crate::store::{RelayState, Store, StoreError};
+use crate::store::{RelayState, Server, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::status::Phase;
 use crate::telemetry::throttle::Throttle;
@@ -48,6 +49,8 @@ pub(super) struct Opened {
     pub(super) last_receipted: Option<LastReceipted>,
     /// Rows that are to be published out of the table before the stream is read.
     pub(super) recovery: Option<Job>,
+    /// The server is on another timeline than before.
+    pub(super) turn: Option<Turn>,
 }
 
 type Opening = Pin<Box<dyn Future<Output = Result<Opened, OpenError>>>>;
@@ -100,6 +103,8 @@ impl Needs {
 pub(super) struct Link {
     needs: Needs,
     state: State,
+    /// Where the last session was.
+    last: Option<Origin>,
     backoff: ExponentialBackoff,
     logins: Logins,
     /// Sessions in a row that ended in silence and delivered nothing.
@@ -110,10 +115,11 @@ pub(super) struct Link {
 impl Link {
     /// Begins at once.
     pub(super) fn new(needs: Needs) -> Self {
-        let state = State::Opening(Box::pin(open(needs.clone())));
+        let state = State::Opening(Box::pin(open(needs.clone(), None)));
         Link {
             needs,
             state,
+            last: None,
             backoff: backoff(),
             logins: Logins::new(1),
             silences: 0,
@@ -131,7 +137,7 @@ impl Link {
             match &mut self.state {
                 State::Waiting(sleep) => {
                     ready!(sleep.as_mut().poll(cx));
-                    self.state = State::Opening(Box::pin(open(self.needs.clone())));
+                    self.state = State::Opening(Box::pin(open(self.needs.clone(), self.last)));
                 }
                 State::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
                     Ok(mut opened) => {
@@ -139,6 +145,7 @@ impl Link {
                         // there is no work which is begun again and again.
                         opened.session.be_patient(1 << self.silences.min(MOST_PATIENT));
                         self.state = State::Up;
+                        self.last = Some(opened.session.origin);
                         self.logins.accepted();
                         return Poll::Ready(Ok(opened));
                     }
@@ -215,10 +222,10 @@ impl Link {
     }
 }
 
-async fn open(needs: Needs) -> Result<Opened, OpenError> {
+async fn open(needs: Needs, last: Option<Origin>) -> Result<Opened, OpenError> {
     loop {
         if let Some(session) = start(&needs).await? {
-            return take(&needs, session).await;
+            return take(&needs, session, last).await;
         }
         make_again(&needs).await?;
     }
@@ -237,7 +244,7 @@ async fn start(needs: &Needs) -> Result<Option<Box<Session>>, OpenError> {
         match source::start(settings, connection).await {
             Ok(Started::Session(session)) => return Ok(Some(session)),
             Ok(Started::InUse(again, words)) => {
-                connection = again;
+                connection = *again;
                 if standby.is_none() {
                     info!("standby until the slot is free: {words}");
                     needs.telemetry.update(|status, _| status.phase = Phase::Standby);
@@ -293,10 +300,19 @@ async fn make_again(needs: &Needs) -> Result<(), OpenError> {
 
 /// The slot's position, read now that it is ours and nobody else moves it (rule 2). The epoch is
 /// raised: whoever had the slot before, and was only stopped, writes nothing any more.
-async fn take(needs: &Needs, session: Box<Session>) -> Result<Opened, OpenError> {
+async fn take(
+    needs: &Needs,
+    session: Box<Session>,
+    last: Option<Origin>,
+) -> Result<Opened, OpenError> {
     let (slot, first_start) = (needs.slot(), &needs.first_start);
     let store = Store::connect(&first_start.sql).await.map_err(unknown)?;
     let server = store.server().await.map_err(unknown)?;
+    // Both connections look for the host that accepts writes, each by itself.
+    let Server { system_identifier, timeline, .. } = server;
+    if session.origin != (Origin { system_identifier, timeline }) {
+        return Err(SourceError::OtherServer(session.address.to_string()).into());
+    }
     let standing = standing::look(&store, first_start).await.map_err(|error| match error {
         LookError::Unfit(unfit) => operator(unfit),
         LookError::Store(error) => unknown(error),
@@ -310,22 +326,15 @@ async fn take(needs: &Needs, session: Box<Session>) -> Result<Opened, OpenError>
         make_again(needs).await?;
         return Err(SourceError::Reopen("the slot was made again").into());
     }
-    let before = row.map(|row| row.timeline).filter(|before| *before != server.timeline);
-    if let Some(before) = before {
-        let now = server.timeline;
-        warn!(
-            before,
-            now,
-            "PostgreSQL is on another timeline: a failover, or a restore; what is not known to be \
-             delivered is published again"
-        );
-    }
+    let turned = row.is_some_and(|row| row.timeline != timeline);
     let (guard, recover) = guard(needs, &store).await?;
-    let recover = recover || before.is_some();
-    let taken = store.take_relay(slot, &server, recover, &guard).await.map_err(unknown)?;
+    let taken =
+        store.take_relay(slot, &server, recover || turned, &guard).await.map_err(unknown)?;
     needs.told.store(false, Ordering::Relaxed);
     needs.settled.store(false, Ordering::Relaxed);
     debug!(epoch = taken.epoch, "the slot is ours");
+    let turn =
+        timeline::turn(&first_start.source, last, row.map(|row| row.timeline), &session).await;
     let gone = || SourceError::Confirmed("the slot is gone".to_owned());
     let state = store.slot(slot).await.map_err(unknown)?.ok_or_else(gone)?;
     let recovery = taken.recovering.then(|| Job {
@@ -337,7 +346,7 @@ async fn take(needs: &Needs, session: Box<Session>) -> Result<Opened, OpenError>
     });
     let confirmed = state.confirmed_flush_lsn.unwrap_or(Lsn::INVALID);
     let (epoch, last_receipted) = (taken.epoch, taken.last_receipted);
-    Ok(Opened { session, confirmed, epoch, last_receipted, recovery })
+    Ok(Opened { session, confirmed, epoch, last_receipted, recovery, turn })
 }
 
 /// What the guard says before anything is read, and whether what may be missing is to be published.

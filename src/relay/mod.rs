@@ -18,6 +18,7 @@ mod link;
 mod logins;
 mod pace;
 mod progress;
+mod published;
 mod pump;
 mod recovery;
 mod recovery_side;
@@ -31,6 +32,7 @@ mod standby;
 pub mod standing;
 mod stop;
 pub mod supervisor;
+mod timeline;
 
 pub use settings::Settings;
 pub use stop::Stop;

@@ -21,6 +21,7 @@ use super::link::{Link, Needs};
 use super::logins::Logins;
 use super::pace::Pace;
 use super::progress::{Holding, Progress};
+use super::published::Published;
 use super::recovery_side::Feeding;
 use super::report;
 use super::settings::Settings;
@@ -117,6 +118,7 @@ pub(super) struct Pump {
     pub(super) lanes: Vec<Lane>,
     /// Which lanes the broker was last seen to hold.
     pub(super) blocked: Vec<bool>,
+    pub(super) published: Published,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) throttle: Throttle,
     /// For the lines about status updates.
@@ -169,6 +171,7 @@ impl Pump {
             engine: Engine::new(settings.engine),
             lanes: (0..lanes).map(|_| Lane::new(Arc::clone(&settings.broker), epoch)).collect(),
             blocked: vec![false; lanes],
+            published: Published::default(),
             telemetry,
             throttle: Throttle::new(Duration::from_secs(10)),
             updates: Throttle::new(Duration::from_secs(1)),

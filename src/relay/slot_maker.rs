@@ -17,6 +17,7 @@ const WATCH_EACH: Duration = Duration::from_secs(2);
 /// Makes the slot.
 pub(super) async fn make(
     wanted: &FirstStart,
+    failover: bool,
     store: &Store,
     on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), PrepareError> {
@@ -26,7 +27,7 @@ pub(super) async fn make(
     let mut connection = source::connect(&wanted.source).await?;
     let creator = i32::try_from(connection.process_id).unwrap_or_default();
     let made = {
-        let mut made = std::pin::pin!(source::create_slot(&mut connection, slot));
+        let mut made = std::pin::pin!(source::create_slot(&mut connection, slot, failover));
         loop {
             tokio::select! {
                 made = &mut made => break made?,
@@ -65,6 +66,26 @@ pub(super) async fn adopt(
         one_line(slot)
     )));
     store.adopt_slot(slot, &store.server().await?, wanted.backfill).await?;
+    Ok(())
+}
+
+/// From now on standbys keep a copy of the slot. PostgreSQL would wait for whoever reads from it.
+pub(super) async fn make_failover(
+    wanted: &FirstStart,
+    store: &Store,
+    on_event: &mut impl FnMut(Event<'_>),
+) -> Result<(), PrepareError> {
+    let slot = &wanted.source.slot;
+    if store.holder(slot).await?.flatten().is_some() {
+        on_event(Event::Note(format!(
+            "slot {slot} is in use and stays no failover slot: stop the walpost that reads from it, then run \
+             walpost init again"
+        )));
+        return Ok(());
+    }
+    let mut connection = source::connect(&wanted.source).await?;
+    source::make_failover(&mut connection, slot).await?;
+    on_event(Event::Changed(format!("slot {slot} (a failover slot now)")));
     Ok(())
 }
 

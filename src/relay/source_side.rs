@@ -40,7 +40,7 @@ impl Pump {
     }
 
     fn session_opened(&mut self, opened: Opened) {
-        let Opened { session, confirmed, epoch, last_receipted, recovery } = opened;
+        let Opened { session, confirmed, epoch, last_receipted, recovery, turn } = opened;
         self.sessions += 1;
         self.holding = Some(Holding { epoch, session: self.sessions });
         self.unsure_since = None;
@@ -49,6 +49,9 @@ impl Pump {
             self.engine.resume(last.transaction(), last.change());
         }
         self.engine.session_started(confirmed);
+        if let Some(turn) = turn {
+            self.turned(&turn);
+        }
         self.intake.clear();
         self.started_at = confirmed;
         info!(host = %session.address, %confirmed, "streaming from slot {}", self.slot);

@@ -20,8 +20,19 @@ pub struct Replication {
     pub address: Address,
     /// The process that serves it: the walsender's pid.
     pub process_id: u32,
+    /// Which server it is, and which turn its history has taken.
+    pub origin: Origin,
     pub(super) stream: Stream,
     pub(super) frames: Frames,
+}
+
+/// A cluster's life up to a promotion or a restore: positions are those of one origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Of the cluster, since initdb; a standby has its primary's.
+    pub system_identifier: u64,
+    /// The timeline that is written on.
+    pub timeline: u32,
 }
 
 /// What a command answers.

@@ -3,10 +3,11 @@
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 
-use super::command::{Replication, fill};
+use super::command::{Origin, Replication, fill};
 use super::error::SourceError;
 use super::feedback::sender_timeout;
 use super::settings::Settings;
+use super::timeline;
 use crate::net::{self, Address, Stream};
 use crate::pgwire::frame::{Frames, Limits};
 use crate::pgwire::login::{Login, LoginSettings, LoginStep};
@@ -67,11 +68,18 @@ async fn log_in(
             break process_id;
         }
     };
-    let mut connection = Replication { address: address.clone(), process_id, stream, frames };
+    let mut connection = Replication {
+        address: address.clone(),
+        process_id,
+        origin: Origin::default(),
+        stream,
+        frames,
+    };
     let read_only = connection.value("SHOW", "SHOW transaction_read_only").await?;
     if read_only.as_deref() == Some("on") {
         return Err(SourceError::ReadOnly(address.to_string()));
     }
+    connection.origin = timeline::identify(&mut connection).await?;
     Ok(connection)
 }
 

@@ -31,6 +31,12 @@ pub enum SourceError {
     /// None of the hosts accepts writes.
     #[error("{0} is a standby and accepts no writes")]
     ReadOnly(String),
+    /// Two connections were made, and lead to different servers.
+    #[error(
+        "the SQL connection leads to another server than the replication connection, which is at {0}: a \
+         failover, or two servers of postgres.url that accept writes"
+    )]
+    OtherServer(String),
     /// PostgreSQL said no to a command, or ended the stream with an error.
     #[error("{context}: {error}")]
     Server {
@@ -131,6 +137,7 @@ impl SourceError {
             SourceError::Connect(_)
             | SourceError::LoginTimedOut(_)
             | SourceError::ReadOnly(_)
+            | SourceError::OtherServer(_)
             | SourceError::Closed
             | SourceError::Io(_)
             | SourceError::Silent(_)

@@ -11,11 +11,13 @@ mod settings;
 mod slot;
 mod start;
 mod stream;
+mod timeline;
 
-pub use command::Replication;
+pub use command::{Origin, Replication};
 pub use connect::connect;
 pub use error::{Remedy, SourceError};
 pub use settings::Settings;
-pub use slot::{Made, create_slot};
+pub use slot::{Made, create_slot, make_failover};
 pub use start::{Started, start};
 pub use stream::{Incoming, Session};
+pub use timeline::switch_point;

@@ -14,17 +14,22 @@ pub struct Made {
     pub snapshot: String,
 }
 
-/// Makes the slot.
+/// Makes the slot, with `failover` (PostgreSQL 17 and later) as one that standbys keep a copy of.
 ///
 /// PostgreSQL waits for every transaction that is open at this moment, however long it stays open;
 /// the caller says so, naming [`Replication::process_id`]'s blockers.
 ///
 /// # Errors
 /// [`SourceError::Server`]: no free slot, `wal_level` too low, no privilege, …
-pub async fn create_slot(connection: &mut Replication, slot: &str) -> Result<Made, SourceError> {
+pub async fn create_slot(
+    connection: &mut Replication,
+    slot: &str,
+    failover: bool,
+) -> Result<Made, SourceError> {
     const CONTEXT: &str = "the slot could not be made";
-    let command =
-        format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT", quoted(slot));
+    // Servers before 15 know the old list of options only.
+    let options = if failover { "(SNAPSHOT 'export', FAILOVER)" } else { "EXPORT_SNAPSHOT" };
+    let command = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput {options}", quoted(slot));
     match connection.command(&command).await? {
         Ok(super::command::Answer::Rows(rows)) => rows
             .first()
@@ -36,6 +41,20 @@ pub async fn create_slot(connection: &mut Replication, slot: &str) -> Result<Mad
         Ok(super::command::Answer::CopyBoth) => {
             Err(SourceError::Unexpected("CopyBothResponse".to_owned()))
         }
+        Err(error) => Err(SourceError::Server { context: CONTEXT, error }),
+    }
+}
+
+/// Lets standbys keep a copy of a slot that is there (PostgreSQL 17 and later). Waits for as long as
+/// somebody reads from the slot.
+///
+/// # Errors
+/// [`SourceError::Server`]: no such slot, no privilege, …
+pub async fn make_failover(connection: &mut Replication, slot: &str) -> Result<(), SourceError> {
+    const CONTEXT: &str = "the slot could not be made a failover slot";
+    let command = format!("ALTER_REPLICATION_SLOT {} (FAILOVER)", quoted(slot));
+    match connection.command(&command).await? {
+        Ok(_) => Ok(()),
         Err(error) => Err(SourceError::Server { context: CONTEXT, error }),
     }
 }

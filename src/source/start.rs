@@ -13,7 +13,7 @@ pub enum Started {
     /// The slot is ours.
     Session(Box<Session>),
     /// Another walpost, or the walsender of a connection that is gone, holds it: wait.
-    InUse(Replication, String),
+    InUse(Box<Replication>, String),
 }
 
 /// Starts streaming from where the server itself knows that the slot stands.
@@ -35,7 +35,7 @@ pub async fn start(
         }
         Ok(Answer::Rows(_)) => Err(SourceError::Ended),
         Err(error) if error.code == OBJECT_IN_USE => {
-            Ok(Started::InUse(connection, error.message.clone()))
+            Ok(Started::InUse(Box::new(connection), error.message.clone()))
         }
         Err(error) => Err(SourceError::Server { context: "the slot can't be read", error }),
     }

@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::io::poll_read_buf;
 
-use super::command::{Replication, fill};
+use super::command::{Origin, Replication, fill};
 use super::error::SourceError;
 use super::feedback::Feedback;
 use crate::lsn::Lsn;
@@ -33,6 +33,8 @@ pub struct Session {
     pub address: Address,
     /// The server's process, as it said at the login.
     pub process_id: u32,
+    /// Which server it is, and its timeline.
+    pub origin: Origin,
     stream: Stream,
     frames: Frames,
     out: BytesMut,
@@ -61,6 +63,7 @@ impl Session {
         Session {
             address: connection.address,
             process_id: connection.process_id,
+            origin: connection.origin,
             stream: connection.stream,
             frames: connection.frames,
             out: BytesMut::new(),

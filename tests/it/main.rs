@@ -13,6 +13,7 @@ mod certified;
 mod deploy;
 mod django;
 mod door;
+mod failover;
 mod first_start;
 mod give_up;
 mod guard;

@@ -70,7 +70,7 @@ async fn a_database_goes_with_its_slots() {
 fn a_frozen_postgres_answers_after_it_is_thawed() {
     let server = Postgres::builder().fast().start();
     server.freeze();
-    let mut query = Command::new(server.bindir().join("psql"))
+    let mut query = Command::new(server.psql())
         .args(["-X", "-c", "SELECT 1", &server.url("postgres")])
         .stdout(Stdio::null())
         .spawn()

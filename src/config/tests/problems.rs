@@ -195,7 +195,6 @@ fn settings_of_later_versions_are_refused() {
     for (yaml, path) in [
         ("postgres: {tls: {mode: require}}", "postgres.tls.mode"),
         ("postgres: {tls: {ca_file: x}}", "postgres.tls.ca_file"),
-        ("replication: {failover: true}", "replication.failover"),
         ("replication: {on_slot_lost: recover}", "replication.on_slot_lost"),
         ("outbox: {layout: debezium}", "outbox.layout"),
         (

@@ -150,6 +150,19 @@ pub enum Misfit {
         one_line(.0)
     )]
     SlotTwoPhase(String),
+    /// The server has no failover slots.
+    #[error(
+        "replication.failover is true, and PostgreSQL {0} has no failover slots (17 is the first that has): \
+         write auto or false; docs/operations.md, 'A failover', says what that means"
+    )]
+    NoFailoverSlots(u32),
+    /// A standby that is promoted would not have the slot.
+    #[error(
+        "slot {} is no failover slot, so that a standby that is promoted will not have it: walpost init makes \
+         it one while no walpost reads from it (replication.failover: false leaves it)",
+        one_line(.0)
+    )]
+    NotFailover(String),
     /// Nothing can be read from the slot any more.
     #[error(
         "slot {} is lost ({}): rows committed after {confirmed} have not been published and cannot be read \

@@ -29,6 +29,7 @@ use super::name::{TableName, literal, one_line};
 use super::schema::{self, SchemaState};
 use super::sharding::Sharding;
 use super::sqlstate::Class;
+use crate::config::Failover;
 
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct SetupSettings {
     pub tables: Vec<TableName>,
     /// This relay's share of the rows; none: all of them.
     pub sharding: Option<Sharding>,
+    /// Whether standbys keep a copy of the slot.
+    pub failover: Failover,
 }
 
 /// What happened; each is one line for the operator.
@@ -151,6 +154,13 @@ pub async fn check(store: &Store, settings: &SetupSettings) -> Result<Vec<String
     if let PublicationStep::Add(tables) = plan.publication {
         let missing = |table| Misfit::NotPublished(settings.publication.clone(), table);
         misfits.extend(tables.into_iter().map(|table| missing(table.table)));
+    }
+    if plan.make_failover {
+        let misfit = Misfit::NotFailover(settings.slot.clone());
+        match settings.failover {
+            Failover::True => misfits.push(misfit),
+            Failover::Auto | Failover::False => plan.notes.push(misfit.to_string()),
+        }
     }
     if let Some(version) = plan.upgrade_from {
         let newest = schema::newest();
@@ -282,6 +292,7 @@ pub async fn rows_before_the_slot(
 
 /// The statement that makes the slot, for a script.
 #[must_use]
-pub fn create_slot_sql(slot: &str) -> String {
-    format!("SELECT pg_create_logical_replication_slot({}, 'pgoutput')", literal(slot))
+pub fn create_slot_sql(slot: &str, failover: bool) -> String {
+    let failover = if failover { ", failover => true" } else { "" };
+    format!("SELECT pg_create_logical_replication_slot({}, 'pgoutput'{failover})", literal(slot))
 }

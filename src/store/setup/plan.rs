@@ -4,12 +4,16 @@ use super::SetupSettings;
 use super::findings::Findings;
 use super::misfit::Misfit;
 use super::sharding;
+use crate::config::Failover;
 use crate::lsn::Lsn;
 use crate::store::name::{TableName, one_line};
 use crate::store::publication::{PublicationState, PublishedTable};
 use crate::store::schema::{self, SchemaState};
 use crate::store::slot::SlotState;
 use crate::store::table::TableState;
+
+/// The first `server_version_num` with failover slots.
+const FAILOVER_SLOTS: u32 = 170_000;
 
 /// What is to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +24,10 @@ pub struct Plan {
     pub publication: PublicationStep,
     /// Whether to make the slot.
     pub create_slot: bool,
+    /// Whether standbys are to keep a copy of it, where it is made.
+    pub failover: bool,
+    /// Whether standbys are to keep a copy of the slot that is there, and do not.
+    pub make_failover: bool,
     /// What an operator should know beside.
     pub notes: Vec<String>,
 }
@@ -43,6 +51,8 @@ impl Plan {
             upgrade_from: Some(0),
             publication: PublicationStep::Create(sharding::unseen(settings)),
             create_slot: true,
+            failover: settings.failover == Failover::True,
+            make_failover: false,
             notes: Vec::new(),
         }
     }
@@ -53,6 +63,7 @@ impl Plan {
         self.upgrade_from.is_none()
             && self.publication == PublicationStep::Nothing
             && !self.create_slot
+            && !self.make_failover
     }
 
     /// Whether a table is added while the slot exists, so that older rows of it never come.
@@ -101,7 +112,25 @@ pub fn judge(findings: &Findings, settings: &SetupSettings) -> (Plan, Vec<Misfit
         }
     };
     let create_slot = judge_slot(findings, settings, &mut misfits);
-    (Plan { upgrade_from, publication, create_slot, notes }, misfits)
+    let failover = judge_failover(findings.server.version, settings.failover, &mut misfits);
+    let make_failover = failover && findings.slot.as_ref().is_some_and(|slot| !slot.failover);
+    let plan = Plan { upgrade_from, publication, create_slot, failover, make_failover, notes };
+    (plan, misfits)
+}
+
+/// Whether standbys are to keep a copy of the slot.
+fn judge_failover(version: u32, wanted: Failover, misfits: &mut Vec<Misfit>) -> bool {
+    let can = version >= FAILOVER_SLOTS;
+    match wanted {
+        Failover::False => false,
+        Failover::Auto => can,
+        Failover::True => {
+            if !can {
+                misfits.push(Misfit::NoFailoverSlots(version / 10_000));
+            }
+            can
+        }
+    }
 }
 
 /// Which version to upgrade from, if any.

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::misfit::Misfit;
 use super::plan::{Plan, PublicationStep, judge};
 use super::{SetupError, SetupSettings, create_slot_sql, inspect};
+use crate::config::Failover;
 use crate::store::connect::{ConnectSettings, Store};
 use crate::store::error::StoreError;
 use crate::store::name::{ident, literal, one_line, quoted_list};
@@ -179,16 +180,29 @@ fn write_slot(out: &mut String, contents: &Contents<'_>) {
     let slot = &contents.settings.slot;
     if !contents.plan.create_slot {
         let _ = writeln!(out, "\n-- The slot {} exists.", one_line(slot));
+        if contents.plan.make_failover {
+            let _ = writeln!(
+                out,
+                "-- It is no failover slot. walpost init makes it one, or, on a replication connection:\n\
+                 --   ALTER_REPLICATION_SLOT {} (FAILOVER)",
+                one_line(&ident(slot))
+            );
+        }
         return;
     }
     let _ = writeln!(
         out,
         "\n-- The slot, after the publication. This waits until every transaction that is open now,\n\
          -- in any database, has ended. From here on WAL is kept until walpost has sent it: start\n\
-         -- walpost soon, or drop the slot again (SELECT pg_drop_replication_slot({})).\n{};",
+         -- walpost soon, or drop the slot again (SELECT pg_drop_replication_slot({})).",
         one_line(&literal(slot)),
-        create_slot_sql(slot)
     );
+    if contents.blind.is_some() && contents.settings.failover == Failover::Auto {
+        out.push_str(
+            "-- PostgreSQL 17 and later: write 'pgoutput', failover => true, so that standbys have it, too.\n",
+        );
+    }
+    let _ = writeln!(out, "{};", create_slot_sql(slot, contents.plan.failover));
 }
 
 #[cfg(test)]
@@ -202,6 +216,7 @@ mod tests {
             publication: "walpost".to_owned(),
             tables: vec![TableName::new("walpost", "outbox")],
             sharding: None,
+            failover: Failover::Auto,
         }
     }
 
@@ -247,6 +262,23 @@ mod tests {
     }
 
     #[test]
+    fn a_failover_slot_is_made_where_it_can_be() {
+        let settings = settings();
+        let mut contents = contents(&settings, role("relay", None));
+        let made = "SELECT pg_create_logical_replication_slot('walpost', 'pgoutput');";
+        assert!(write(&contents).contains(made));
+        contents.blind = Some("no answer".to_owned());
+        assert!(write(&contents).contains("-- PostgreSQL 17 and later: write"));
+        contents.blind = None;
+        contents.plan.failover = true;
+        let made = "replication_slot('walpost', 'pgoutput', failover => true);";
+        assert!(write(&contents).contains(made));
+        (contents.plan.create_slot, contents.plan.make_failover) = (false, true);
+        let mended = "--   ALTER_REPLICATION_SLOT \"walpost\" (FAILOVER)";
+        assert!(write(&contents).contains(mended));
+    }
+
+    #[test]
     fn no_name_ends_a_comment() {
         let mut settings = settings();
         settings.slot = "s\nDROP TABLE a; --".to_owned();
@@ -255,7 +287,7 @@ mod tests {
         contents.misfits = vec![Misfit::NoInserts(settings.publication.clone(), String::new())];
         contents.blind = Some("x\nDROP TABLE d; --".to_owned());
         contents.plan.publication = PublicationStep::Nothing;
-        contents.plan.create_slot = false;
+        (contents.plan.create_slot, contents.plan.make_failover) = (false, true);
         for line in write(&contents).lines().filter(|line| line.starts_with("DROP")) {
             // Only within the quotes of an identifier.
             assert!(line.starts_with("DROP TABLE c; --\""), "{line}");

@@ -3,6 +3,7 @@ mod shards;
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::config::Failover;
 use crate::lsn::Lsn;
 use crate::store::publication::{PublicationState, PublishedTable};
 use crate::store::server::{Capacity, Server};
@@ -19,6 +20,7 @@ fn settings() -> SetupSettings {
         publication: "walpost".to_owned(),
         tables: vec![outbox()],
         sharding: None,
+        failover: Failover::Auto,
     }
 }
 
@@ -185,6 +187,32 @@ fn a_slot_that_cannot_be_read_is_a_misfit() {
     assert_eq!(misfits(|found| slot(found).two_phase = true), [Misfit::SlotTwoPhase(name())]);
     let lost = misfits(|found| slot(found).wal_status = Some("lost".to_owned()));
     assert!(matches!(&lost[..], [Misfit::SlotLost(_, _, Lsn(0x1000))]), "{lost:?}");
+}
+
+#[test]
+fn standbys_keep_a_copy_of_the_slot_where_they_can() {
+    let judged = |version, wanted, there: Option<bool>| {
+        let mut findings = fitting();
+        findings.server.version = version;
+        match there {
+            Some(failover) => slot(&mut findings).failover = failover,
+            None => findings.slot = None,
+        }
+        let settings = SetupSettings { failover: wanted, ..settings() };
+        let (plan, misfits) = judge(&findings, &settings);
+        (plan.failover, plan.make_failover, misfits)
+    };
+    use Failover::{Auto, False, True};
+    assert_eq!(judged(169_999, Auto, None), (false, false, vec![]));
+    assert_eq!(judged(169_999, Auto, Some(false)), (false, false, vec![]));
+    assert_eq!(judged(160_004, True, None), (false, false, vec![Misfit::NoFailoverSlots(16)]));
+    for wanted in [Auto, True] {
+        assert_eq!(judged(170_000, wanted, None), (true, false, vec![]));
+        assert_eq!(judged(170_000, wanted, Some(true)), (true, false, vec![]));
+        assert_eq!(judged(170_000, wanted, Some(false)), (true, true, vec![]));
+    }
+    assert_eq!(judged(170_000, False, None), (false, false, vec![]));
+    assert_eq!(judged(170_000, False, Some(false)), (false, false, vec![]));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::{LazyLock, Mutex};
 use std::time::Instant;
 
@@ -66,23 +66,13 @@ impl Builder {
         if self.own_cluster {
             initdb(&folder, &bindir, &data);
         } else {
-            copy_template(&folder, &bindir, &data);
+            copy_template(&bindir, &data);
         }
         self.write_hba(&data);
-        let mut refused = String::new();
-        for _ in 0..5 {
-            let cluster = Cluster { bindir: bindir.clone(), port: ports::free() };
-            self.write_settings(&folder, &data, cluster.port);
-            let mut postmaster = Some(cluster.launch(&folder));
-            match cluster.await_ready(&folder, postmaster.as_mut()) {
-                Ok(()) => {
-                    return Postgres { cluster, folder, postmaster: Mutex::new(postmaster) };
-                }
-                Err(why) if why.contains("in use") => refused = why,
-                Err(why) => panic!("PostgreSQL did not start: {why}"),
-            }
-        }
-        panic!("PostgreSQL found no free port: {refused}");
+        let (cluster, postmaster) = launch_on_free_port(&folder, &bindir, |port| {
+            self.write_settings(&folder, &data, port);
+        });
+        Postgres { cluster, folder, postmaster: Some(postmaster).into() }
     }
 
     fn write_settings(&self, folder: &Folder, data: &Path, port: u16) {
@@ -114,6 +104,26 @@ impl Builder {
         fs::write(&path, format!("{}\n{old}", self.hba.join("\n")))
             .expect("own folder is writable");
     }
+}
+
+/// Starts a server once `configure` has given it a port; again with another port if somebody was quicker.
+pub(super) fn launch_on_free_port(
+    folder: &Folder,
+    bindir: &Path,
+    configure: impl Fn(u16),
+) -> (Cluster, Child) {
+    let mut refused = String::new();
+    for _ in 0..5 {
+        let cluster = Cluster { bindir: bindir.to_owned(), port: ports::free() };
+        configure(cluster.port);
+        let mut postmaster = cluster.launch(folder);
+        match cluster.await_ready(folder, Some(&mut postmaster)) {
+            Ok(()) => return (cluster, postmaster),
+            Err(why) if why.contains("in use") => refused = why,
+            Err(why) => panic!("PostgreSQL did not start: {why}"),
+        }
+    }
+    panic!("PostgreSQL found no free port: {refused}");
 }
 
 /// Where a server's programs are and where it listens.
@@ -200,7 +210,7 @@ fn initdb(folder: &Folder, bindir: &Path, data: &Path) {
 }
 
 /// `initdb` takes a second, a copy of what it makes a tenth.
-fn copy_template(folder: &Folder, bindir: &Path, data: &Path) {
+fn copy_template(bindir: &Path, data: &Path) {
     static TEMPLATES: LazyLock<Mutex<HashMap<PathBuf, Folder>>> = LazyLock::new(Mutex::default);
     let mut templates = TEMPLATES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let template = templates.entry(bindir.to_owned()).or_insert_with(|| {
@@ -208,12 +218,5 @@ fn copy_template(folder: &Folder, bindir: &Path, data: &Path) {
         initdb(&template, bindir, &template.path().join("data"));
         template
     });
-    let status = Command::new("cp")
-        .args(["--archive", "--reflink=auto"])
-        .arg(template.path().join("data"))
-        .arg(data)
-        .stdin(Stdio::null())
-        .status()
-        .expect("cp");
-    assert!(status.success(), "the template cannot be copied to {}", folder.path().display());
+    super::standby::copy(&template.path().join("data"), data);
 }

@@ -31,7 +31,7 @@ impl Postgres {
     /// # Errors
     /// What `psql` wrote to its standard error.
     pub fn try_sql(&self, database: &str, sql: &str) -> Result<String, String> {
-        let output = Command::new(self.bindir().join("psql"))
+        let output = Command::new(self.psql())
             .args([
                 "-X",
                 "-A",

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod database;
+mod standby;
 
 use std::process::Child;
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -73,10 +74,17 @@ impl Postgres {
         &self.folder
     }
 
-    /// The folder of the server's programs (`psql`, `pg_recvlogical`, …).
+    /// The folder of the server's programs (`postgres`, `pg_recvlogical`, …).
     #[must_use]
     pub fn bindir(&self) -> &std::path::Path {
         &self.cluster.bindir
+    }
+
+    /// The program `psql`: the server's own, else the one on the path, where the server comes without clients.
+    #[must_use]
+    pub fn psql(&self) -> std::path::PathBuf {
+        let own = self.bindir().join("psql");
+        if own.exists() { own } else { "psql".into() }
     }
 
     /// The last lines of the server's log.

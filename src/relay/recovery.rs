@@ -7,9 +7,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tracing::warn;
 
 use crate::pgoutput;
 use crate::store::{
@@ -17,6 +19,9 @@ use crate::store::{
     WaitingRow,
 };
 
+/// How often it is looked whether everything is visible, and when it is said that it is not.
+const LOOK_EACH: Duration = Duration::from_millis(100);
+const SAY_AFTER: Duration = Duration::from_secs(2);
 /// Rows that are handed over together, and their bytes.
 const BATCH: usize = 100;
 const BATCH_BYTES: usize = 256 * 1024;
@@ -133,6 +138,23 @@ impl Recovery {
     }
 }
 
+/// Waits until what is visible in the snapshot can be read: a commit that waits for a synchronous standby
+/// would be passed over, and the slot does not bring it either.
+async fn until_seen(store: &Store, exported: &str) -> Result<(), StoreError> {
+    let mut waited = Duration::ZERO;
+    while !store.sees_all_of(exported).await? {
+        if waited == SAY_AFTER {
+            warn!(
+                "waiting for transactions that are committed and not visible yet: is a synchronous \
+                 standby missing (synchronous_standby_names)?"
+            );
+        }
+        tokio::time::sleep(LOOK_EACH).await;
+        waited += LOOK_EACH;
+    }
+    Ok(())
+}
+
 struct Reading<'a> {
     job: Job,
     hand: mpsc::Sender<Step>,
@@ -146,6 +168,9 @@ impl Reading<'_> {
         let Job { slot, epoch, .. } = &self.job;
         let state = keeper.recovery_state(slot, *epoch).await?;
         let state = state.ok_or(RecoveryError::Superseded)?;
+        if let Some(exported) = &state.between.exported {
+            until_seen(&keeper, exported).await?;
+        }
         let tables = Arc::clone(&self.job.tables);
         // A table that is no longer among them: from the beginning.
         let first = state.cursor.as_ref().and_then(|cursor| {

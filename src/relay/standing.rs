@@ -157,6 +157,14 @@ pub(super) async fn look(store: &Store, wanted: &FirstStart) -> Result<Standing,
         there = SlotStanding::Invalidated;
         reason = Some(format!("publication {} is gone", one_line(publication)));
     }
+    if there == SlotStanding::There
+        && let Some(lag) = store.lag(slot).await?
+        && lag.confirmed_flush_lsn.is_some_and(|confirmed| confirmed > lag.insert_lsn)
+    {
+        // Whatever is committed before the WAL gets there would be passed over.
+        there = SlotStanding::Invalidated;
+        reason = Some("it stands past the end of the WAL: it is another server's".to_owned());
+    }
     let mut lost = None;
     if there != SlotStanding::There && row.is_some_and(|row| row.state != RelayState::Creating) {
         lost = store.relay_gap(slot).await?.map(|gap| Lost { slot: slot.to_owned(), reason, gap });

@@ -60,6 +60,20 @@ impl Store {
         Ok(Some(RecoveryState { between, cursor }))
     }
 
+    /// Whether a transaction that begins now sees everything that is visible in the snapshot. A slot's
+    /// exported snapshot goes by commit records: what waits for a synchronous standby is visible in it
+    /// before anybody else sees it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn sees_all_of(&self, exported: &str) -> Result<bool, StoreError> {
+        let sql = "SELECT pg_snapshot_xmax(now) >= pg_snapshot_xmax(then) AND NOT EXISTS
+                (SELECT FROM pg_snapshot_xip(now) AS running WHERE pg_visible_in_snapshot(running, then))
+            FROM (SELECT pg_current_snapshot() AS now, $1::text::pg_snapshot AS then) AS both_snapshots";
+        let what = "comparing snapshots";
+        self.one(what, sql, &[(&exported, Type::TEXT)]).await?.get(0)
+    }
+
     /// Everything up to the cursor was published. `false`: another one has taken the slot since, and
     /// nothing was written. A missing synchronous standby is not waited for.
     ///

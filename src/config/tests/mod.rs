@@ -118,8 +118,11 @@ fn what_this_version_does_not_do_is_marked() {
         let line = shown.lines().find(|line| line.trim().starts_with(key)).unwrap();
         line.ends_with("; not in this version")
     };
-    assert!(marked("after_publish:") && marked("backfill:") && marked("consumers:"), "{shown}");
-    assert!(!marked("layout:") && !marked("slot:") && !marked("kind:"), "{shown}");
+    assert!(marked("after_publish:") && marked("consumers:"), "{shown}");
+    assert!(
+        !marked("layout:") && !marked("backfill:") && !marked("slot:") && !marked("kind:"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -195,15 +195,9 @@ fn settings_of_later_versions_are_refused() {
     for (yaml, path) in [
         ("postgres: {tls: {mode: require}}", "postgres.tls.mode"),
         ("postgres: {tls: {ca_file: x}}", "postgres.tls.ca_file"),
-        ("replication: {on_slot_lost: recover}", "replication.on_slot_lost"),
         ("outbox: {layout: debezium}", "outbox.layout"),
-        (
-            "outbox: {layout: custom, tables: [a.b], columns: {id: id, destination: d}, backfill: true}",
-            "outbox.backfill",
-        ),
         ("outbox: {after_publish: delete}", "outbox.after_publish"),
         ("outbox: {after_publish: mark}", "outbox.after_publish"),
-        ("outbox: {retention: 8d}", "outbox.retention"),
         ("broker: {tls: {enabled: true}}", "broker.tls.enabled"),
         ("broker: {tls: {key_password: x}}", "broker.tls.key_password"),
         ("broker: {kind: artemis}", "broker.kind"),
@@ -222,8 +216,9 @@ fn settings_of_later_versions_are_refused() {
         assert_eq!(problem.lines().count(), 1, "{problem}");
     }
     assert_eq!(
-        problem("replication: {on_slot_lost: recover}"),
-        "replication.on_slot_lost: recover is not in this version; write halt (walpost.yaml:1)"
+        problem("broker: {connections: 2}"),
+        "broker.connections: 2 is not in this version; write 1; one connection is faster than the broker \
+         (walpost.yaml:1)"
     );
 }
 

@@ -239,7 +239,8 @@ mod tests {
             "CREATE PUBLICATION \"walpost\" FOR TABLE",
             "CREATE ROLE \"relay\" LOGIN REPLICATION;",
             "GRANT CONNECT ON DATABASE \"shop\" TO \"relay\";",
-            "GRANT SELECT ON \"walpost\".\"outbox\", \"walpost\".\"schema_version\" TO \"relay\";",
+            "GRANT SELECT ON walpost.schema_version TO \"relay\";",
+            "GRANT SELECT, DELETE ON \"walpost\".\"outbox\" TO \"relay\";",
             "GRANT SELECT, INSERT, UPDATE ON walpost.relay TO \"relay\";",
             "SELECT pg_create_logical_replication_slot('walpost', 'pgoutput');",
         ]

@@ -67,9 +67,10 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn sees_all_of(&self, exported: &str) -> Result<bool, StoreError> {
-        let sql = "SELECT pg_snapshot_xmax(now) >= pg_snapshot_xmax(then) AND NOT EXISTS
-                (SELECT FROM pg_snapshot_xip(now) AS running WHERE pg_visible_in_snapshot(running, then))
-            FROM (SELECT pg_current_snapshot() AS now, $1::text::pg_snapshot AS then) AS both_snapshots";
+        let sql = "SELECT pg_snapshot_xmax(present) >= pg_snapshot_xmax(exported) AND NOT EXISTS
+                (SELECT FROM pg_snapshot_xip(present) AS running
+                    WHERE pg_visible_in_snapshot(running, exported))
+            FROM (SELECT pg_current_snapshot() AS present, $1::text::pg_snapshot AS exported) AS both_of_them";
         let what = "comparing snapshots";
         self.one(what, sql, &[(&exported, Type::TEXT)]).await?.get(0)
     }

@@ -31,6 +31,8 @@ struct GuardedTable {
     oid: u32,
     /// Oids and xmins of the entries in the publication that cover it.
     entries: String,
+    /// Whether one of them is of this very table. PostgreSQL does not make it unlogged then.
+    named: bool,
     /// The files of the table and its partitions: a table that is made unlogged gets another one.
     files: BTreeMap<u32, u32>,
 }
@@ -101,7 +103,8 @@ impl Guard {
                 ));
             }
             let rewritten = |(oid, file): (&u32, &u32)| {
-                before.files.get(oid).is_some_and(|before| before != file)
+                let may_be_unlogged = !(now.named && *oid == now.oid);
+                may_be_unlogged && before.files.get(oid).is_some_and(|before| before != file)
             };
             if now.files.iter().any(rewritten) {
                 recover.get_or_insert((format!("table {shown} was rewritten"), false));
@@ -142,6 +145,8 @@ impl Store {
                             WHERE r.prpubid = p.oid AND r.prrelid IN
                                 (SELECT relid FROM pg_partition_ancestors(c.oid) UNION SELECT c.oid)
                             {schemas}) AS e),
+                    'named', EXISTS (SELECT FROM pg_publication_rel r
+                        WHERE r.prpubid = p.oid AND r.prrelid = c.oid),
                     'files', (SELECT coalesce(jsonb_object_agg(f.oid::text, f.relfilenode::bigint), '{{}}')
                         FROM pg_class f WHERE f.oid IN
                             (SELECT relid FROM pg_partition_tree(c.oid) UNION SELECT c.oid))))
@@ -200,7 +205,8 @@ mod tests {
     fn guard(publication: &str, tables: &[Table<'_>]) -> Guard {
         let table = |&(name, oid, entries, files): &Table<'_>| {
             let (entries, files) = (entries.to_owned(), files.iter().copied().collect());
-            (name.to_owned(), GuardedTable { oid, entries, files })
+            let named = entries != "all";
+            (name.to_owned(), GuardedTable { oid, entries, named, files })
         };
         let tables = tables.iter().map(table).collect();
         Guard { name: "p".to_owned(), publication: publication.to_owned(), tables }
@@ -209,13 +215,15 @@ mod tests {
     #[test]
     fn what_may_have_cost_rows_is_seen() {
         let before = guard("1/1", &[("s.a", 10, "5/5", &[(10, 100), (11, 110)])]);
-        let cases: [(Guard, &str); 7] = [
+        let cases: [(Guard, &str); 8] = [
             (before.clone(), "Same"),
             (guard("1/2", &[("s.a", 10, "5/5", &[(10, 100)])]), "Stop(\"publication p was altered"),
             (guard("1/1", &[("s.a", 12, "5/5", &[(12, 100)])]), "Stop(\"table s.a is another"),
             (guard("1/1", &[("s.a", 10, "6/6", &[(10, 100)])]), "Stop(\"table s.a was taken out"),
+            // It can't have been unlogged; a partition can.
+            (guard("1/1", &[("s.a", 10, "5/5", &[(10, 101)])]), "Same"),
             (
-                guard("1/1", &[("s.a", 10, "5/5", &[(10, 101)])]),
+                guard("1/1", &[("s.a", 10, "5/5", &[(11, 111)])]),
                 "Recover { why: \"table s.a was rewritten",
             ),
             // Partitions come and go.
@@ -229,6 +237,9 @@ mod tests {
             let verdict = format!("{:?}", now.since(&before, "p"));
             assert!(verdict.starts_with(expected), "{verdict} is not {expected}");
         }
+        let all = |file| guard("1/1", &[("s.a", 10, "all", &[(10, file)])]);
+        let verdict = all(101).since(&all(100), "p");
+        assert!(matches!(verdict, Verdict::Recover { unsettled: false, .. }), "{verdict:?}");
         assert_eq!(guard("1/1", &[]).since(&before, "p"), Verdict::Same);
     }
 }

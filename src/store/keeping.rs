@@ -83,7 +83,7 @@ impl Store {
     }
 
     /// Everything visible in the snapshot is delivered. `false`: another one has taken the slot since,
-    /// and nothing was written. A missing synchronous standby is not waited for.
+    /// and nothing was written.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -93,9 +93,8 @@ impl Store {
         epoch: i64,
         mark: &Mark,
     ) -> Result<bool, StoreError> {
-        let sql = "WITH this_commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'local', true))
-            UPDATE walpost.relay SET certified_snapshot = $3::text::pg_snapshot, confirmed_lsn = $4,
-                confirmed_at = $5::text::timestamptz FROM this_commit
+        let sql = "UPDATE walpost.relay SET certified_snapshot = $3::text::pg_snapshot, confirmed_lsn = $4,
+                confirmed_at = $5::text::timestamptz
             WHERE slot = $1 AND epoch = $2 AND state = 'streaming' RETURNING true";
         let position = PgLsn::from(mark.position.0);
         let params: [Param<'_>; 5] = [

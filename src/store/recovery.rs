@@ -76,7 +76,7 @@ impl Store {
     }
 
     /// Everything up to the cursor was published. `false`: another one has taken the slot since, and
-    /// nothing was written. A missing synchronous standby is not waited for.
+    /// nothing was written.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -86,8 +86,7 @@ impl Store {
         epoch: i64,
         cursor: &Cursor,
     ) -> Result<bool, StoreError> {
-        let sql = "WITH this_commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'local', true))
-            UPDATE walpost.relay SET recovery_cursor = $3::text::jsonb FROM this_commit
+        let sql = "UPDATE walpost.relay SET recovery_cursor = $3::text::jsonb
             WHERE slot = $1 AND epoch = $2 AND state = 'recovering' RETURNING true";
         let text = serde_json::to_string(cursor)
             .map_err(|error| StoreError::Answer { what: WHAT, cause: error.to_string() })?;
@@ -102,9 +101,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn recovered(&self, slot: &str, epoch: i64) -> Result<bool, StoreError> {
-        let sql = "WITH this_commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'local', true))
-            UPDATE walpost.relay SET state = 'streaming', recovery_cursor = NULL, exported_snapshot = NULL,
-                certified_snapshot = coalesce(exported_snapshot, certified_snapshot) FROM this_commit
+        let sql = "UPDATE walpost.relay SET state = 'streaming', recovery_cursor = NULL, exported_snapshot = NULL,
+                certified_snapshot = coalesce(exported_snapshot, certified_snapshot)
             WHERE slot = $1 AND epoch = $2 AND state = 'recovering' RETURNING true";
         let params: [Param<'_>; 2] = [(&slot, Type::TEXT), (&epoch, Type::INT8)];
         let what = "marking the recovery as done in walpost.relay";

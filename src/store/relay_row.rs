@@ -150,8 +150,7 @@ impl Store {
 
     /// A session has the slot: whoever had it before writes no more. Answers the new epoch. With
     /// `recover`, everything that is committed now and that the certified snapshot does not cover is to
-    /// be published. A row that somebody has deleted meanwhile is made again. A synchronous standby is
-    /// not waited for: one that is missing must not keep the relay from streaming.
+    /// be published. A row that somebody has deleted meanwhile is made again.
     ///
     /// # Errors
     /// As [`Store::relay_row`].
@@ -162,11 +161,10 @@ impl Store {
         recover: bool,
         guard: &KeptGuard,
     ) -> Result<Taken, StoreError> {
-        let sql = "WITH this_commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'local', true))
-            INSERT INTO walpost.relay AS row
+        let sql = "INSERT INTO walpost.relay AS row
                 (slot, system_identifier, timeline, database_oid, epoch, state, exported_snapshot, guard)
             SELECT $1, $2, $3, $4, 1, CASE WHEN $5 THEN 'recovering' ELSE 'streaming' END,
-                CASE WHEN $5 THEN pg_current_snapshot() END, $6::text::jsonb FROM this_commit
+                CASE WHEN $5 THEN pg_current_snapshot() END, $6::text::jsonb
             ON CONFLICT (slot) DO UPDATE SET epoch = row.epoch + 1, timeline = excluded.timeline,
                 guard = excluded.guard,
                 state = CASE WHEN $5 THEN 'recovering' ELSE row.state END,

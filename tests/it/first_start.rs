@@ -78,9 +78,15 @@ fn a_table_that_is_not_published_is_no_silent_loss() {
     let error = stopped(&run);
     let text = "publication walpost does not cover walpost.outbox: walpost init adds it";
     assert!(error.contains(text), "{error}");
+    rig.vhost.declare_queue("orders.v1");
+    rig.database.sql("SELECT walpost.publish('/queue/orders', '{}')");
     assert!(init::init(&rig.database).contains("changed publication walpost"));
-    let _running = rig.start();
-    publish(&rig);
+    // The slot has passed over that row.
+    let run = rig.walpost().output(LONG);
+    assert!(stopped(&run).contains("'walpost run --recover'"), "{run:?}");
+    let mut running = rig.walpost().arguments(["run", "--recover"]).start();
+    running.await_ready(LONG);
+    let _ = Consumer::of_queue(&rig.vhost, "orders.v1").wait_for(1, LONG);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const BUILD: &str = "cargo build --release --locked --package walpost --bin walpost";
-const METADATA: &str = "cargo metadata --locked --offline --format-version 1 > metadata.json";
+/// For this platform only: what others need may not have been downloaded.
+const METADATA: &str = "cargo metadata --locked --offline --format-version 1 \
+    --filter-platform \"$(rustc -vV | sed -n 's/^host: //p')\" > metadata.json";
 
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

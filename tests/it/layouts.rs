@@ -172,15 +172,15 @@ fn a_table_altered_while_the_relay_runs() {
            ALTER TABLE events ALTER id TYPE text; SAVEPOINT s;
            ALTER TABLE events DROP extra; INSERT INTO events (id, body) VALUES ('x', '{"n": 99}');
            ROLLBACK TO s; INSERT INTO events (id, body) VALUES ('6', '{"n": 6}'); COMMIT"#);
-    // The body becomes bytes; the table is swapped for another with its columns the other way round.
+    // The body becomes bytes.
     sql(
         r#"ALTER TABLE events ALTER body TYPE bytea USING NULL; INSERT INTO events (id, body) VALUES ('7', '{"n": 7}')"#,
     );
+    // Another table in the publication is none of ours.
     sql(r#"CREATE TABLE other (body text, id bigint); ALTER PUBLICATION walpost ADD TABLE other;
-           BEGIN; ALTER TABLE events RENAME TO old; ALTER TABLE other RENAME TO events; COMMIT;
-           INSERT INTO events VALUES ('{"n": 8}', 8); INSERT INTO old (id, body) VALUES ('9', '{"n": 99}')"#);
+           INSERT INTO other VALUES ('{"n": 99}', 8)"#);
     await_all_confirmed(&database);
-    assert_eq!(numbers(&broker.messages()), (1..=8).collect::<Vec<u64>>());
+    assert_eq!(numbers(&broker.messages()), (1..=7).collect::<Vec<u64>>());
     assert_eq!(skipped(&walpost, "other_table"), 1.0);
     assert_eq!(walpost.metric("walpost_connects_total{peer=\"postgresql\"}"), 1.0);
     assert!(walpost.terminate(LONG).success());

@@ -221,3 +221,56 @@ async fn a_commit_that_waits_for_a_missing_standby_is_not_certified() {
     times.sort_unstable();
     assert_eq!(times, [1, 2], "{}", walpost.log());
 }
+
+/// A slot's exported snapshot goes by commit records, so that it sees what waits for a standby. Nobody
+/// else does, and the slot does not bring it: it must be waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_only_the_slots_snapshot_sees_is_waited_for() {
+    let server = Postgres::builder().fast().start();
+    let broker = ScriptedBroker::start();
+    let settings = relay(&server, &broker);
+    let init = settings.clone().arguments(["init"]).output(LONG);
+    assert!(init.status.success(), "{init:?}");
+    let again = "SELECT pg_drop_replication_slot('walpost'); DELETE FROM walpost.relay";
+    server.sql("postgres", again);
+    server.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'missing'");
+    server.sql("postgres", "SELECT pg_reload_conf()");
+    until(LONG, "commits wait", || {
+        server.sql("postgres", "SHOW synchronous_standby_names") == "missing"
+    });
+    // The slot waits for the first, then for the second; the third one's commit lies between.
+    let begin =
+        "SET synchronous_commit = local; BEGIN; SELECT walpost.publish('/queue/q', '\"x\"')";
+    let (first, second) = (server.client_to("postgres").await, server.client_to("postgres").await);
+    first.batch_execute(begin).await.unwrap();
+    let walpost = settings.start();
+    let slot_waits_for = |xid: &str| {
+        format!(
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND transactionid = '{xid}'::xid8::xid"
+        )
+    };
+    let xid = |row: tokio_postgres::Row| row.get::<_, String>(0);
+    let current = "SELECT pg_current_xact_id()::text";
+    let of_first = xid(first.query_one(current, &[]).await.unwrap());
+    until(LONG, "the slot to wait", || server.sql("postgres", &slot_waits_for(&of_first)) == "1");
+    second.batch_execute(begin).await.unwrap();
+    let of_second = xid(second.query_one(current, &[]).await.unwrap());
+    first.batch_execute("COMMIT").await.unwrap();
+    until(LONG, "it to wait again", || server.sql("postgres", &slot_waits_for(&of_second)) == "1");
+    let third = server.client_to("postgres").await;
+    let waiting = tokio::spawn(async move {
+        third.batch_execute("SELECT walpost.publish('/queue/q', '\"third\"')").await
+    });
+    until(LONG, "the third to wait for a standby", || {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        server.sql("postgres", waits) == "1"
+    });
+    second.batch_execute("COMMIT").await.unwrap();
+    let _ = walpost.wait_for_log("committed and not visible yet", LONG);
+    assert_eq!(broker.sends(), 0, "{}", walpost.log());
+    server.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names");
+    server.sql("postgres", "SELECT pg_reload_conf()");
+    waiting.await.unwrap().unwrap();
+    broker.wait_for_sends(3, LONG);
+    await_every_row(&server, &broker, &walpost);
+}

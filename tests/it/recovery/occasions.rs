@@ -48,7 +48,8 @@ fn without_backfill_nothing_old_is_published_and_that_is_said() {
     publish_each(&database, "/queue/q", 4, 4);
     await_all_confirmed(&database);
     assert_eq!(numbers(&broker.messages()), [4]);
-    let said = "those committed before the slot was made are not published, since outbox.backfill is false";
+    let said =
+        "those committed before the slot was made are not published (outbox.backfill is false)";
     assert!(walpost.log().contains(said), "{}", walpost.log());
     assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
     // Nor later, when the slot is lost: they count as delivered.

@@ -101,6 +101,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   walpost run
   walpost run --config /etc/walpost/walpost.yaml --log-format json
+  walpost run --recover                   the slot was lost, or the publication changed
   WALPOST__BROKER__HOSTS=rabbit:61613 WALPOST__BROKER__PASSCODE_FILE=/run/secrets/stomp walpost run";
 
 const INIT_EXAMPLES: &str = "\
@@ -117,8 +118,12 @@ Examples:
 /// Flags of `run`.
 #[derive(Clone, Debug, Args)]
 pub struct Run {
-    /// First publish what the last certified snapshot does not cover
-    #[arg(long, hide = true)]
+    /// First publish what is not known to be delivered
+    ///
+    /// Publishes out of the table the rows that the certified snapshot does not cover, then reads the
+    /// slot. For after a slot was lost (it is made again) or the publication was changed. Nothing is
+    /// missed; the last seconds before may come twice, with the same msg-id.
+    #[arg(long)]
     pub recover: bool,
 }
 
@@ -132,7 +137,10 @@ pub struct Init {
     #[arg(long)]
     pub dry_run: bool,
     /// Take over the relay row of another cluster
-    #[arg(long, hide = true)]
+    ///
+    /// For a restored dump or an upgraded server: the row in walpost.relay is of the old one. Says what
+    /// it assumes: nothing in the outbox is known to be delivered, so every row is published again.
+    #[arg(long)]
     pub adopt: bool,
 }
 

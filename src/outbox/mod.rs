@@ -47,6 +47,8 @@ pub struct Outbox {
     rules: Rules,
     logical_prefix: Option<String>,
     shard: Shard,
+    /// Of outbox tables, whatever they are called when a row is written.
+    oids: Vec<u32>,
     /// By oid; `None`: not an outbox.
     relations: HashMap<u32, Option<Layout>>,
     scratch: Scratch,
@@ -125,6 +127,7 @@ impl Outbox {
             },
             logical_prefix: settings.logical_prefix,
             shard: settings.shard,
+            oids: Vec::new(),
             relations: HashMap::new(),
             scratch: Scratch::default(),
         })
@@ -134,6 +137,11 @@ impl Outbox {
     #[must_use]
     pub fn tables(&self) -> &[TableName] {
         &self.tables
+    }
+
+    /// The oids of the outbox tables: rows that are written while one has another name are its own.
+    pub fn know(&mut self, oids: Vec<u32>) {
+        self.oids = oids;
     }
 
     /// Forgets all relations: a new session sends them again.
@@ -150,7 +158,8 @@ impl Outbox {
         let is_outbox = self
             .tables
             .iter()
-            .any(|table| table.schema == relation.namespace && table.name == relation.name);
+            .any(|table| table.schema == relation.namespace && table.name == relation.name)
+            || self.oids.contains(&relation.oid);
         let layout = if is_outbox { Some(self.wanted.find(relation)?) } else { None };
         self.relations.insert(relation.oid, layout);
         Ok(())

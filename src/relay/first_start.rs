@@ -213,7 +213,8 @@ async fn go_on(
 ) -> Result<Option<Absent>, PrepareError> {
     let slot = &wanted.source.slot;
     let standing = standing::look(store, wanted).await?;
-    let lost = standing.lost.is_some();
+    // One that was being made again, and was not finished, is lost, too.
+    let lost = standing.lost.is_some() || standing.row.is_some_and(|row| row.epoch > 0);
     let standing = standing.allowed(wanted.remake_lost)?;
     let no_slot = || Absent { what: format!("slot {}", one_line(slot)), is_first: !lost };
     if standing.slot != SlotStanding::There {
@@ -248,12 +249,17 @@ async fn make(
     if before.lost.is_some() {
         slot_maker::give_up_lost(wanted, store, on_event).await?;
     }
+    if before.row.is_some_and(|row| row.state == RelayState::Creating) {
+        // It may be older than the publication, and stand in its way.
+        slot_maker::drop_unfinished(wanted, store, on_event).await?;
+    }
     let plan = setup::ensure(store, &wanted.setup, on_event).await?;
     // Again: before, there may have been no table for the row.
     let standing = standing::look(store, wanted).await?.allowed(false)?;
     match (standing.slot, standing.row.map(|row| row.state)) {
         (SlotStanding::There, None) => slot_maker::adopt(wanted, store, on_event).await?,
         (SlotStanding::There, Some(RelayState::Creating)) => {
+            // A walsender that was left behind has made it only now.
             slot_maker::drop_unfinished(wanted, store, on_event).await?;
             return slot_maker::make(wanted, plan.failover, store, on_event).await;
         }

@@ -15,6 +15,12 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
+    /// The first transaction id that was not given yet when the publication changed, while older ones are
+    /// open.
+    pub(super) fn unsettled(&self) -> Option<u64> {
+        self.kept.as_ref()?.unsettled
+    }
+
     /// Whether a change of the publication is not over yet: nothing is certified meanwhile.
     pub(super) fn is_unsettled(&self) -> bool {
         self.kept.as_ref().is_none_or(|kept| kept.unsettled.is_some())
@@ -71,23 +77,29 @@ pub(super) async fn enter(
         Some(kept) => found.since(&kept.found, &wanted.setup.publication),
         None => Verdict::Same,
     };
-    let unsettled = kept.and_then(|kept| kept.unsettled);
+    let unsettled = kept.as_ref().and_then(|kept| kept.unsettled);
+    let decoded = kept.as_ref().map_or(0, |kept| kept.decoded);
+    let mut fresh = Vec::new();
+    if let Some(kept) = &kept {
+        fresh.clone_from(&kept.fresh);
+        fresh.extend(found.added(&kept.found));
+    }
     Ok(match verdict {
         Verdict::Same if settled => {
             let why = "transactions have ended that were open when the publication changed";
-            Entry::Recover(KeptGuard { found, unsettled: None }, why.to_owned())
+            Entry::Recover(KeptGuard { found, unsettled: None, decoded, fresh }, why.to_owned())
         }
         Verdict::Same if told => {
             let why = "an operator has asked for it".to_owned();
-            Entry::Recover(KeptGuard { found, unsettled }, why)
+            Entry::Recover(KeptGuard { found, unsettled, decoded, fresh }, why)
         }
-        Verdict::Same => Entry::Same(KeptGuard { found, unsettled }),
+        Verdict::Same => Entry::Same(KeptGuard { found, unsettled, decoded, fresh }),
         Verdict::Recover { why, unsettled: open } => {
             let unsettled = if open { Some(next) } else { unsettled };
-            Entry::Recover(KeptGuard { found, unsettled }, why)
+            Entry::Recover(KeptGuard { found, unsettled, decoded, fresh }, why)
         }
         Verdict::Stop(why) if told => {
-            Entry::Recover(KeptGuard { found, unsettled: Some(next) }, why)
+            Entry::Recover(KeptGuard { found, unsettled: Some(next), decoded, fresh }, why)
         }
         Verdict::Stop(why) => Entry::Stop(changed(&why)),
     })
@@ -101,7 +113,9 @@ pub(super) async fn look(
 ) -> Result<Finding, StoreError> {
     if let Some(stop) = misfit(store, wanted).await? {
         // Without the publication the slot is lost, and whoever opens the next session says so.
-        let gone = store.publication(&wanted.setup.publication).await?.is_none();
+        let slot = store.slot(&wanted.setup.slot).await?;
+        let gone = store.publication_oid(&wanted.setup.publication).await?.is_none()
+            || slot.is_none_or(|slot| slot.lost().is_some());
         let request = if gone { Request::Reopen } else { Request::Halt(stop) };
         return Ok(Finding { request: Some(request), settled: false });
     }

@@ -45,6 +45,7 @@ pub(super) async fn run(
         certifier: Certifier::default(),
         known: None,
         last: None,
+        throttle: Throttle::new(Duration::from_secs(60)),
         guard_at: Instant::now(),
         certify_at: Instant::now(),
         certified_receipts: None,
@@ -81,11 +82,12 @@ struct Keeper {
     tell: mpsc::Sender<Request>,
     /// How many there were.
     connections: u64,
-    certifier: Certifier<Mark>,
+    certifier: Certifier<(Mark, u64)>,
     /// What the guard goes by, and of which session.
     known: Option<(Holding, Guarded)>,
     /// What was kept last of a large transaction.
     last: Option<LastReceipted>,
+    throttle: Throttle,
     guard_at: Instant,
     certify_at: Instant,
     /// Receipts when the last snapshot was taken that is certified; none: none is yet.
@@ -154,6 +156,16 @@ impl Keeper {
             let _ = self.tell.send(request).await;
             return Ok(false);
         }
+        if let Some(next) = guarded.unsettled()
+            && !finding.settled
+            && let Some(more) = self.throttle.allow("unsettled", clock::unix_now())
+        {
+            warn!(
+                "nothing is certified or cleaned up until the transactions have ended that are older \
+                 than {next}: SELECT pid, state, xact_start FROM pg_stat_activity WHERE backend_xid IS NOT \
+                 NULL ORDER BY xact_start; and pg_prepared_xacts{more}"
+            );
+        }
         if finding.settled {
             info!("the transactions have ended that were open when the publication changed");
             let _ = self.tell.send(Request::Recover).await;
@@ -175,11 +187,13 @@ impl Keeper {
         let on = Connections { session: holding.session, sql: self.connections };
         if self.certifier.is_passed(on, now.watermark) {
             let same = self.guard(store).await?;
-            let Some((mark, position)) = self.certifier.checked(on, same) else { return Ok(()) };
+            let checked = self.certifier.checked(on, same);
+            let Some(((mark, receipts), position)) = checked else { return Ok(()) };
             let slot = &self.wanted.source.slot;
-            if !store.keep_certified(slot, holding.epoch, &mark).await? {
+            if !store.keep_certified(slot, holding.epoch, holding.walsender, &mark).await? {
                 return self.superseded().await;
             }
+            self.certified_receipts = Some(receipts);
             debug!(%position, "everything committed before is certified to be delivered");
             return Ok(());
         }
@@ -190,8 +204,7 @@ impl Keeper {
         if self.guard(store).await? {
             let mark = store.mark().await?;
             let position = mark.position;
-            self.certifier.taken(on, mark, position);
-            self.certified_receipts = Some(now.receipts);
+            self.certifier.taken(on, (mark, now.receipts), position);
             self.certify_at = Instant::now() + CERTIFY_EACH;
         }
         Ok(())

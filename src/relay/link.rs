@@ -16,6 +16,7 @@ use super::first_start::{FirstStart, GRANT_REMEDY, LOGIN_REMEDY};
 use super::guarding::{self, Entry};
 use super::logins::Logins;
 use super::recovery::Job;
+use super::same_slot::Reported;
 use super::standby::Standby;
 use super::standing::{self, LookError, SlotStanding, Standing, Unfit};
 use super::stop::Stop;
@@ -45,6 +46,8 @@ pub(super) struct Opened {
     pub(super) confirmed: Lsn,
     /// Goes with everything that is written.
     pub(super) epoch: i64,
+    /// Of the outbox tables.
+    pub(super) oids: Vec<u32>,
     /// How far a large transaction was delivered before.
     pub(super) last_receipted: Option<LastReceipted>,
     /// Rows that are to be published out of the table before the stream is read.
@@ -86,12 +89,14 @@ pub(super) struct Needs {
     told: Arc<AtomicBool>,
     /// It is to be published, since what was open when the publication changed has ended.
     settled: Arc<AtomicBool>,
+    reported: Arc<Reported>,
 }
 
 impl Needs {
     pub(super) fn new(first_start: Arc<FirstStart>, told: bool, telemetry: Arc<Telemetry>) -> Self {
         let (told, settled) = (Arc::new(AtomicBool::new(told)), Arc::default());
-        Needs { first_start, telemetry, told, settled }
+        let reported = Arc::default();
+        Needs { first_start, telemetry, told, settled, reported }
     }
 
     fn slot(&self) -> &str {
@@ -164,6 +169,11 @@ impl Link {
     pub(super) fn progressed(&mut self) {
         self.backoff = backoff();
         self.silences = 0;
+    }
+
+    /// So far the slot was confirmed by us.
+    pub(super) fn reported(&self, position: Lsn) {
+        self.needs.reported.reached(position);
     }
 
     /// The next session is to publish what is not known to be delivered.
@@ -327,16 +337,24 @@ async fn take(
         return Err(SourceError::Reopen("the slot was made again").into());
     }
     let turned = row.is_some_and(|row| row.timeline != timeline);
-    let (guard, recover) = guard(needs, &store).await?;
-    let taken =
-        store.take_relay(slot, &server, recover || turned, &guard).await.map_err(unknown)?;
+    let state = store.slot(slot).await.map_err(unknown)?;
+    let (guard, told) = guard(needs, &store).await?;
+    // A row that somebody has deleted knew what waits.
+    let forgotten = row.is_none() && first_start.backfill;
+    let doubt = needs.reported.doubt(&store, slot, state.as_ref(), &guard);
+    let doubt = doubt.await.map_err(unknown)?;
+    if let Some(why) = doubt {
+        warn!("what is not known to be delivered is published again: {why}");
+    }
+    let recover = told || turned || forgotten || doubt.is_some();
+    let taken = store.take_relay(slot, &server, recover, &guard).await.map_err(unknown)?;
     needs.told.store(false, Ordering::Relaxed);
     needs.settled.store(false, Ordering::Relaxed);
     debug!(epoch = taken.epoch, "the slot is ours");
     let turn =
         timeline::turn(&first_start.source, last, row.map(|row| row.timeline), &session).await;
     let gone = || SourceError::Confirmed("the slot is gone".to_owned());
-    let state = store.slot(slot).await.map_err(unknown)?.ok_or_else(gone)?;
+    let state = state.ok_or_else(gone)?;
     let recovery = taken.recovering.then(|| Job {
         sql: first_start.sql.clone(),
         slot: slot.to_owned(),
@@ -345,8 +363,10 @@ async fn take(
         max_row: first_start.source.max_row,
     });
     let confirmed = state.confirmed_flush_lsn.unwrap_or(Lsn::INVALID);
+    needs.reported.reached(confirmed);
     let (epoch, last_receipted) = (taken.epoch, taken.last_receipted);
-    Ok(Opened { session, confirmed, epoch, last_receipted, recovery, turn })
+    let oids = guard.found.oids();
+    Ok(Opened { session, oids, confirmed, epoch, last_receipted, recovery, turn })
 }
 
 /// What the guard says before anything is read, and whether what may be missing is to be published.

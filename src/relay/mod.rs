@@ -24,6 +24,7 @@ mod recovery;
 mod recovery_side;
 mod report;
 mod retention;
+mod same_slot;
 mod settings;
 mod slot_maker;
 mod slot_watch;

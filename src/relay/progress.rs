@@ -22,6 +22,8 @@ pub(super) struct Progress {
 pub(super) struct Holding {
     /// Goes with everything that is written.
     pub(super) epoch: i64,
+    /// The server's process that has the slot for us.
+    pub(super) walsender: u32,
     /// A number that no other session of this process has.
     pub(super) session: u64,
 }

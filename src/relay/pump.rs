@@ -112,6 +112,8 @@ pub(super) struct Pump {
     ask: Arc<Notify>,
     /// Receipts when the keeper was last told.
     pub(super) told_receipts: u64,
+    /// How often in a row somebody else was seen to hold the slot.
+    pub(super) doubts: u32,
     /// The process stood still until then: whether the slot is still ours must be seen first.
     pub(super) unsure_since: Option<Instant>,
     pub(super) engine: Engine<Message>,
@@ -167,6 +169,7 @@ impl Pump {
             progress: outside.progress,
             ask: outside.ask,
             told_receipts: 0,
+            doubts: 0,
             unsure_since: None,
             engine: Engine::new(settings.engine),
             lanes: (0..lanes).map(|_| Lane::new(Arc::clone(&settings.broker), epoch)).collect(),

@@ -171,7 +171,9 @@ impl Reading<'_> {
         if let Some(exported) = &state.between.exported {
             until_seen(&keeper, exported).await?;
         }
-        let tables = Arc::clone(&self.job.tables);
+        // By name: the position holds whatever the order of the settings.
+        let mut tables = self.job.tables.to_vec();
+        tables.sort_by(|one, other| one.table.cmp(&other.table));
         // A table that is no longer among them: from the beginning.
         let first = state.cursor.as_ref().and_then(|cursor| {
             tables.iter().position(|table| table.table.to_string() == cursor.table)
@@ -181,8 +183,12 @@ impl Reading<'_> {
             let store = Store::connect(&self.job.sql).await?;
             let after = after.take().filter(|_| first.is_some());
             let max_row = self.job.max_row;
-            let reader =
-                Reader::open(store, table, &state.between, after.as_ref(), max_row).await?;
+            let mut between = state.between.clone();
+            if state.fresh.contains(&format!("{}.{}", table.table.schema, table.table.name)) {
+                // The snapshot was certified by a relay that passed over this table.
+                between.certified = None;
+            }
+            let reader = Reader::open(store, table, &between, after.as_ref(), max_row).await?;
             if !self.table(&keeper, table, reader).await? {
                 return Ok(false);
             }

@@ -50,13 +50,17 @@ impl Retention {
                     }
                     more |= deleted >= u64::from(BATCH);
                 }
+                Err(error) if store.is_closed() => return Err(error),
                 // The relay can do without.
-                Err(error) if error.code() == Some("42501") => {
+                Err(error) => {
+                    let remedy = match error.code() {
+                        Some("42501") => GRANT_REMEDY,
+                        _ => "the relay goes on without (docs/operations.md, 'The outbox grows')",
+                    };
                     if let Some(more) = self.throttle.allow("retention", clock::unix_now()) {
-                        warn!("old rows are not deleted: {error}; {GRANT_REMEDY}{more}");
+                        warn!("old rows are not deleted: {error}; {remedy}{more}");
                     }
                 }
-                Err(error) => return Err(error),
             }
         }
         self.at = Instant::now()

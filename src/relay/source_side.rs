@@ -13,6 +13,9 @@ use crate::source::SourceError;
 use crate::telemetry::status::Phase;
 use tokio::time::Instant;
 
+/// How often in a row a session is doubted.
+const DOUBTS: u32 = 3;
+
 impl Pump {
     /// Opens a session or reads from it. `true`: something was read, lanes may have to send.
     pub(super) fn poll_source(&mut self, cx: &mut Context<'_>) -> Result<bool, Stop> {
@@ -40,10 +43,13 @@ impl Pump {
     }
 
     fn session_opened(&mut self, opened: Opened) {
-        let Opened { session, confirmed, epoch, last_receipted, recovery, turn } = opened;
+        let Opened { session, oids, confirmed, epoch, last_receipted, recovery, turn } = opened;
         self.sessions += 1;
-        self.holding = Some(Holding { epoch, session: self.sessions });
+        self.holding =
+            Some(Holding { epoch, walsender: session.process_id, session: self.sessions });
         self.unsure_since = None;
+        self.doubts = 0;
+        self.intake.outbox.know(oids);
         // What this process knows itself is newer.
         if let Some(last) = last_receipted.filter(|_| self.sessions == 1) {
             self.engine.resume(last.transaction(), last.change());
@@ -110,8 +116,15 @@ impl Pump {
     pub(super) fn slot_seen(&mut self, holder: Option<i32>, asked: Instant) {
         let Some(session) = &mut self.session else { return };
         if holder.and_then(|pid| u32::try_from(pid).ok()) != Some(session.process_id) {
-            session.doubt();
-        } else if self.unsure_since.is_some_and(|since| asked >= since) {
+            // A few times: each puts off the update that asks for an answer.
+            self.doubts = self.doubts.saturating_add(1);
+            if self.doubts <= DOUBTS {
+                session.doubt();
+            }
+            return;
+        }
+        self.doubts = 0;
+        if self.unsure_since.is_some_and(|since| asked >= since) {
             self.unsure_since = None;
         }
     }
@@ -173,6 +186,7 @@ impl Pump {
         let confirmed = session.reported();
         if confirmed != before {
             self.link.progressed();
+            self.link.reported(confirmed);
             if let Some(more) = self.updates.allow("confirmed", self.clock.now) {
                 debug!(%confirmed, "told PostgreSQL what is done{more}");
             }

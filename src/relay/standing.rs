@@ -151,11 +151,15 @@ pub(super) async fn look(store: &Store, wanted: &FirstStart) -> Result<Standing,
     let publication = &wanted.setup.publication;
     let kept = store.kept_guard(slot, None).await?.flatten();
     // That it had once: a name that is misspelt is another matter.
-    let had = kept.is_some_and(|kept| kept.found.is_of(publication));
-    if had && there == SlotStanding::There && store.publication(publication).await?.is_none() {
-        // Nor if it is made again: what was written meanwhile was written without it.
-        there = SlotStanding::Invalidated;
-        reason = Some(format!("publication {} is gone", one_line(publication)));
+    let had = kept.as_ref().and_then(|kept| kept.found.oid_of(publication));
+    if let Some(had) = had.filter(|_| there == SlotStanding::There) {
+        let has = store.publication_oid(publication).await?;
+        if has.as_deref() != Some(had) {
+            // Nor if it was made again: what was written meanwhile was written without it.
+            there = SlotStanding::Invalidated;
+            let what = if has.is_some() { "was dropped and made anew" } else { "is gone" };
+            reason = Some(format!("publication {} {what}", one_line(publication)));
+        }
     }
     if there == SlotStanding::There
         && let Some(lag) = store.lag(slot).await?

@@ -16,6 +16,7 @@ use super::sqlstate::Class;
 /// a synchronous standby may be missing, and what it lacks of ours is only older), no other schema in
 /// between, nothing waits for ever. They come last and so win over the url's.
 const SESSION: &str = "-c row_security=off -c synchronous_commit=local -c search_path=pg_catalog \
+    -c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=1 -c bytea_output=hex \
     -c default_transaction_isolation=read\\ committed \
     -c lock_timeout=10s -c statement_timeout=30s -c idle_in_transaction_session_timeout=60s";
 

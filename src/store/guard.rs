@@ -19,6 +19,7 @@ use super::query::Param;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guard {
     /// The publication's name.
+    #[serde(default)]
     name: String,
     /// Oid and xmin of the publication.
     publication: String,
@@ -32,6 +33,7 @@ struct GuardedTable {
     /// Oids and xmins of the entries in the publication that cover it.
     entries: String,
     /// Whether one of them is of this very table. PostgreSQL does not make it unlogged then.
+    #[serde(default)]
     named: bool,
     /// The files of the table and its partitions: a table that is made unlogged gets another one.
     files: BTreeMap<u32, u32>,
@@ -46,6 +48,13 @@ pub struct KeptGuard {
     /// be passed over by the slot. It is recovered when they have ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsettled: Option<u64>,
+    /// How many bytes the slot had decoded when a snapshot was last certified: a slot that was dropped
+    /// and made again begins at none.
+    #[serde(default)]
+    pub decoded: u64,
+    /// Tables that were added: what the certified snapshot covers is not delivered of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fresh: Vec<String>,
 }
 
 /// What has become of the publication and the tables.
@@ -74,10 +83,24 @@ impl KeptGuard {
 }
 
 impl Guard {
-    /// Whether the publication of this name was looked at.
+    /// The tables that were not there `before`.
     #[must_use]
-    pub fn is_of(&self, publication: &str) -> bool {
-        self.name == publication
+    pub fn added(&self, before: &Guard) -> Vec<String> {
+        let names = self.tables.keys();
+        names.filter(|name| !before.tables.contains_key(*name)).cloned().collect()
+    }
+
+    /// The tables' oids: a table that is renamed keeps its own.
+    #[must_use]
+    pub fn oids(&self) -> Vec<u32> {
+        self.tables.values().map(|table| table.oid).collect()
+    }
+
+    /// The oid of the publication, if it was the one of this name that was looked at.
+    #[must_use]
+    pub fn oid_of(&self, publication: &str) -> Option<&str> {
+        let (oid, _) = self.publication.split_once('/')?;
+        (self.name == publication).then_some(oid)
     }
 
     /// What has become of what was found `before`.
@@ -163,6 +186,28 @@ impl Store {
         let guard: Guard = serde_json::from_str(row.get(0)?)
             .map_err(|error| StoreError::Answer { what: WHAT, cause: error.to_string() })?;
         Ok((guard.tables.len() == tables.len()).then_some(guard))
+    }
+
+    /// How many bytes the slot has decoded since it was made or its statistics were reset; none: there
+    /// are no statistics of it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn decoded(&self, slot: &str) -> Result<Option<u64>, StoreError> {
+        let sql = "SELECT total_bytes FROM pg_stat_replication_slots WHERE slot_name = $1";
+        let what = "reading the slot's statistics";
+        let row = self.first(what, sql, &[(&slot, Type::TEXT)]).await?;
+        row.map(|row| row.count(0)).transpose()
+    }
+
+    /// The oid of a publication, as text; none: there is none of that name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn publication_oid(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT oid::text FROM pg_publication WHERE pubname = $1::text::name";
+        let row = self.first("reading the publication", sql, &[(&name, Type::TEXT)]).await?;
+        row.map(|row| row.get(0)).transpose()
     }
 
     /// What the slot's row says. None: there is no row, or it is of another epoch.

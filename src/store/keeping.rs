@@ -82,8 +82,8 @@ impl Store {
         Ok(Mark { snapshot: snapshot.get(0)?, position, at: snapshot.get(1)? })
     }
 
-    /// Everything visible in the snapshot is delivered. `false`: another one has taken the slot since,
-    /// and nothing was written.
+    /// Everything visible in the snapshot is delivered. `false`: another one has taken the slot since, or
+    /// this is another server than the one on which `walsender` has it; nothing was written.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -91,18 +91,24 @@ impl Store {
         &self,
         slot: &str,
         epoch: i64,
+        walsender: u32,
         mark: &Mark,
     ) -> Result<bool, StoreError> {
         let sql = "UPDATE walpost.relay SET certified_snapshot = $3::text::pg_snapshot, confirmed_lsn = $4,
-                confirmed_at = $5::text::timestamptz
-            WHERE slot = $1 AND epoch = $2 AND state = 'streaming' RETURNING true";
+                confirmed_at = $5::text::timestamptz, guard = jsonb_set(guard, '{decoded}', to_jsonb(coalesce(
+                    (SELECT total_bytes FROM pg_stat_replication_slots WHERE slot_name = $1), 0)))
+            WHERE slot = $1 AND epoch = $2 AND state = 'streaming' AND EXISTS (SELECT FROM
+                pg_replication_slots WHERE slot_name = $1::text::name AND active_pid = $6)
+            RETURNING true";
+        let walsender = walsender.cast_signed();
         let position = PgLsn::from(mark.position.0);
-        let params: [Param<'_>; 5] = [
+        let params: [Param<'_>; 6] = [
             (&slot, Type::TEXT),
             (&epoch, Type::INT8),
             (&mark.snapshot, Type::TEXT),
             (&position, Type::PG_LSN),
             (&mark.at, Type::TEXT),
+            (&walsender, Type::INT4),
         ];
         let what = "keeping the certified snapshot in walpost.relay";
         Ok(self.first(what, sql, &params).await?.is_some())

@@ -136,10 +136,13 @@ impl Reader {
     fn row(&self, row: &SimpleQueryRow) -> Result<WaitingRow, StoreError> {
         let text =
             |column| row.try_get(column).map_err(|error| StoreError::from_client(WHAT, &error));
+        let too_long = text(0)? == Some("t");
         let micros = text(3)?.and_then(|micros| micros.parse::<i64>().ok());
         let mut values = Vec::new();
         for column in OWN..OWN + self.columns.len() {
             match text(column)? {
+                // Of a row that is too long nothing is known but the id.
+                None if too_long => values.push(b'u'),
                 None => values.push(b'n'),
                 Some(value) => {
                     // PostgreSQL has no value of 4 GiB.
@@ -153,7 +156,7 @@ impl Reader {
         let (id, created_at) = (text(1)?.map(str::to_owned), text(2)?.map(str::to_owned));
         Ok(WaitingRow {
             values,
-            too_long: text(0)? == Some("t"),
+            too_long,
             made_at: micros.map(PgTime::from_unix_micros),
             position: self.ordered.then_some(Position { created_at, id }),
         })
@@ -215,7 +218,10 @@ fn select(
     let micros = match made {
         // timestamptz, timestamp, date
         Some(made) if [1184, 1114, 1082].contains(&made.type_oid) => {
-            format!("(extract(epoch FROM {}) * 1000000)::bigint", made.sql())
+            let made = made.sql();
+            format!(
+                "CASE WHEN isfinite({made}) THEN (extract(epoch FROM {made}) * 1000000)::bigint END"
+            )
         }
         _ => "NULL".to_owned(),
     };
@@ -288,7 +294,11 @@ impl WaitingColumn {
         } else if self.category == 'S' {
             Some(format!("coalesce(octet_length({name})::bigint, 0)"))
         } else {
-            Some(format!("coalesce(pg_column_size({name})::bigint, 0)"))
+            // Compressed, it may be some hundred times as long.
+            Some(format!(
+                "coalesce(CASE WHEN pg_column_size({name}) > 16384 THEN octet_length({name}::text)
+                    ELSE pg_column_size({name}) END::bigint, 0)"
+            ))
         }
     }
 }

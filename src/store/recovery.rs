@@ -31,6 +31,8 @@ pub struct Position {
 pub struct RecoveryState {
     /// Between which snapshots.
     pub between: Between,
+    /// Tables, as `schema.name`, of which nothing counts as delivered.
+    pub fresh: Vec<String>,
     /// From where on; none: from the beginning.
     pub cursor: Option<Cursor>,
 }
@@ -47,7 +49,8 @@ impl Store {
         slot: &str,
         epoch: i64,
     ) -> Result<Option<RecoveryState>, StoreError> {
-        let sql = "SELECT certified_snapshot::text, exported_snapshot::text, recovery_cursor::text
+        let sql = "SELECT certified_snapshot::text, exported_snapshot::text, recovery_cursor::text,
+                ARRAY(SELECT jsonb_array_elements_text(guard -> 'fresh'))
             FROM walpost.relay WHERE slot = $1 AND epoch = $2 AND state = 'recovering'";
         let params: [Param<'_>; 2] = [(&slot, Type::TEXT), (&epoch, Type::INT8)];
         let what = "reading what is to be recovered from walpost.relay";
@@ -57,7 +60,7 @@ impl Store {
         let cursor =
             cursor.map_err(|error| StoreError::Answer { what, cause: error.to_string() })?;
         let between = Between { certified: row.get(0)?, exported: row.get(1)? };
-        Ok(Some(RecoveryState { between, cursor }))
+        Ok(Some(RecoveryState { between, fresh: row.get(3)?, cursor }))
     }
 
     /// Whether a transaction that begins now sees everything that is visible in the snapshot. A slot's
@@ -102,6 +105,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn recovered(&self, slot: &str, epoch: i64) -> Result<bool, StoreError> {
         let sql = "UPDATE walpost.relay SET state = 'streaming', recovery_cursor = NULL, exported_snapshot = NULL,
+                guard = guard - 'fresh',
                 certified_snapshot = coalesce(exported_snapshot, certified_snapshot)
             WHERE slot = $1 AND epoch = $2 AND state = 'recovering' RETURNING true";
         let params: [Param<'_>; 2] = [(&slot, Type::TEXT), (&epoch, Type::INT8)];

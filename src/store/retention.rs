@@ -28,6 +28,10 @@ impl Store {
         let Some(certified) = self.certified_snapshots().await? else { return Ok(0) };
         let mut delivered: Vec<_> =
             certified.iter().map(|snapshot| table.covered(snapshot)).collect();
+        if let Some(share) = &table.share {
+            // What is another shard's, that shard's relay deletes: it may not even have begun.
+            delivered.push(format!("({share})"));
+        }
         if let Some(status) = &table.status {
             // 1: it waits, or its mark does.
             delivered.push(format!("w.{} <> 1", ident(status)));
@@ -36,7 +40,7 @@ impl Store {
         let sql = format!(
             "WITH this_commit AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true)),
                 old AS MATERIALIZED (SELECT w.tableoid AS part, w.ctid AS place FROM {table} AS w
-                    WHERE w.{made} < clock_timestamp() - $1 * interval '1 second' AND {delivered}
+                    WHERE w.{made} < statement_timestamp() - $1 * interval '1 second' AND {delivered}
                     LIMIT {most}),
                 gone AS (DELETE FROM {table} AS t USING this_commit
                     WHERE t.ctid = ANY (ARRAY(SELECT place FROM old))

@@ -78,8 +78,11 @@ impl Store {
                 confirmed_lsn = coalesce(confirmed_lsn, (SELECT confirmed_flush_lsn
                     FROM pg_replication_slots WHERE slot_name = $1::text::name))
             WHERE slot = $1 AND state = 'creating' RETURNING true";
-        let guard =
-            found.map(|found| KeptGuard { found, unsettled: None }.to_json()).transpose()?;
+        let guard = found
+            .map(|found| {
+                KeptGuard { found, unsettled: None, decoded: 0, fresh: Vec::new() }.to_json()
+            })
+            .transpose()?;
         let params: [Param<'_>; 4] = [
             (&slot, Type::TEXT),
             (&exported, Type::TEXT),

@@ -35,6 +35,8 @@ impl Store {
     /// [`StoreError`].
     pub async fn table(&self, table: &TableName) -> Result<Option<TableState>, StoreError> {
         let sql = "SELECT c.oid, c.relkind IN ('r', 'p'), c.relkind = 'p', c.relpersistence = 'p'
+                AND NOT EXISTS (SELECT FROM pg_partition_tree(c.oid) t JOIN pg_class p ON p.oid = t.relid
+                    WHERE p.relpersistence <> 'p')
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE n.nspname = $1::text::name AND c.relname = $2::text::name";
         let params = [

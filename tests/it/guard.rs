@@ -85,7 +85,7 @@ fn a_table_taken_out_of_the_publication_and_added_again() {
 
 #[test]
 fn a_publication_that_is_dropped() {
-    for running in [true, false] {
+    for (running, anew) in [(true, false), (false, false), (false, true)] {
         let (database, broker) = (database(), ScriptedBroker::start());
         let relay = relay(&database, &broker.address());
         let mut walpost = delivered(&database, &broker, &relay);
@@ -94,10 +94,15 @@ fn a_publication_that_is_dropped() {
         }
         database.sql("DROP PUBLICATION walpost");
         publish_each(&database, "/queue/q", 4, 6);
+        if anew {
+            database.sql("CREATE PUBLICATION walpost FOR TABLE walpost.outbox");
+        }
         if !running {
             walpost = relay.start();
         }
-        stops(walpost, &["is lost (publication walpost is gone)", "'walpost run --recover'"]);
+        let why = if anew { "was dropped and made anew)" } else { "is gone)" };
+        let words = format!("is lost (publication walpost {why}");
+        stops(walpost, &[&words, "'walpost run --recover'"]);
         brings_every_row(&database, &broker, &mut recovering(&relay), 6);
     }
 }
@@ -228,6 +233,8 @@ async fn a_second_table_is_added_while_a_transaction_is_open() {
     let row = "INSERT INTO more (id, body) VALUES (4, '{\"n\": 4}')";
     open.batch_execute(&format!("BEGIN; {row}")).await.unwrap();
     assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    // Committed before the table is added, and while the relay that passes over it still certifies.
+    insert(&database, "more", 7, 8);
     let both = of_events(&database, &broker, "public.events,public.more");
     // While that transaction is open the table can be added, and the relay goes on.
     let init = both.clone().arguments(["init"]).output(LONG);
@@ -241,8 +248,21 @@ async fn a_second_table_is_added_while_a_transaction_is_open() {
         .unwrap();
     until(LONG, "what was inserted before the table was added", || {
         let arrived = numbers(&broker.messages());
-        [1, 2, 3, 4, 5, 6].iter().all(|n| arrived.contains(n))
+        (1..=8).all(|n| arrived.contains(&n))
     });
     await_certified(&database);
     assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+}
+
+#[test]
+fn a_table_that_is_renamed_for_a_moment_is_still_the_outbox() {
+    let (database, broker) = (database(), ScriptedBroker::start());
+    let relay = relay(&database, &broker.address());
+    let mut walpost = delivered(&database, &broker, &relay);
+    database.sql(
+        "BEGIN; ALTER TABLE walpost.outbox RENAME TO other;
+         INSERT INTO walpost.other (destination, body) VALUES ('/queue/q', '{\"n\": 4}');
+         ALTER TABLE walpost.other RENAME TO outbox; COMMIT",
+    );
+    brings_every_row(&database, &broker, &mut walpost, 4);
 }

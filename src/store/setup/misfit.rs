@@ -36,7 +36,7 @@ pub enum Misfit {
     NoTable(TableName),
     /// It is unlogged or temporary.
     #[error(
-        "table {table} is not logged, so that its rows never reach a slot: ALTER TABLE {} SET LOGGED",
+        "table {table} or a partition of it is not logged, so that its rows never reach a slot: ALTER TABLE {} SET LOGGED",
         .0.quoted(), table = .0
     )]
     NotLogged(TableName),

@@ -76,7 +76,8 @@ impl fmt::Display for Event<'_> {
                     write!(f, "{}{blocker}", if at == 0 { "" } else { ", " })?;
                 }
                 f.write_str(
-                    "; commit them, roll them back, or end them with pg_terminate_backend(pid)",
+                    "; commit them, roll them back (a prepared one: ROLLBACK PREPARED), or end them with \
+                     pg_terminate_backend(pid)",
                 )
             }
         }

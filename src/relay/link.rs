@@ -341,7 +341,8 @@ async fn take(
     let (guard, told) = guard(needs, &store).await?;
     // A row that somebody has deleted knew what waits.
     let forgotten = row.is_none() && first_start.backfill;
-    let doubt = needs.reported.doubt(&store, slot, state.as_ref(), &guard);
+    let doubt =
+        needs.reported.doubt(&store, slot, state.as_ref(), row.map(|row| row.epoch), &guard);
     let doubt = doubt.await.map_err(unknown)?;
     if let Some(why) = doubt {
         warn!("what is not known to be delivered is published again: {why}");
@@ -363,7 +364,7 @@ async fn take(
         max_row: first_start.source.max_row,
     });
     let confirmed = state.confirmed_flush_lsn.unwrap_or(Lsn::INVALID);
-    needs.reported.reached(confirmed);
+    needs.reported.taken(taken.epoch, confirmed);
     let (epoch, last_receipted) = (taken.epoch, taken.last_receipted);
     let oids = guard.found.oids();
     Ok(Opened { session, oids, confirmed, epoch, last_receipted, recovery, turn })

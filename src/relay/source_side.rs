@@ -83,6 +83,7 @@ impl Pump {
             return self.link.give_up_opening(self.clock.now);
         };
         let said = session.report_now(cx, watermark, self.clock.now, self.clock.wall);
+        self.link.reported(watermark);
         self.session_ended(&said.err().unwrap_or(SourceError::ShuttingDown))
     }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
 use super::clock::rounded;
-use super::first_start::{FirstStart, GRANT_REMEDY, LOGIN_REMEDY};
+use super::first_start::{GRANT_REMEDY, LOGIN_REMEDY};
 use super::guarding::{self, Entry};
 use super::logins::Logins;
+use super::needs::Needs;
 use super::recovery::Job;
-use super::same_slot::Reported;
 use super::standby::Standby;
 use super::standing::{self, LookError, SlotStanding, Standing, Unfit};
 use super::stop::Stop;
@@ -28,7 +28,6 @@ use crate::store::guard::KeptGuard;
 use crate::store::keeping::LastReceipted;
 use crate::store::setup::Event;
 use crate::store::{RelayState, Server, Store, StoreError};
-use crate::telemetry::Telemetry;
 use crate::telemetry::status::Phase;
 use crate::telemetry::throttle::Throttle;
 
@@ -78,30 +77,6 @@ enum State {
     /// The session is the pump's; nothing to do until [`Link::lost`].
     Up,
     Closed,
-}
-
-/// What opening a session needs.
-#[derive(Clone)]
-pub(super) struct Needs {
-    first_start: Arc<FirstStart>,
-    telemetry: Arc<Telemetry>,
-    /// What the certified snapshot does not cover is still to be published, as an operator told.
-    told: Arc<AtomicBool>,
-    /// It is to be published, since what was open when the publication changed has ended.
-    settled: Arc<AtomicBool>,
-    reported: Arc<Reported>,
-}
-
-impl Needs {
-    pub(super) fn new(first_start: Arc<FirstStart>, told: bool, telemetry: Arc<Telemetry>) -> Self {
-        let (told, settled) = (Arc::new(AtomicBool::new(told)), Arc::default());
-        let reported = Arc::default();
-        Needs { first_start, telemetry, told, settled, reported }
-    }
-
-    fn slot(&self) -> &str {
-        &self.first_start.source.slot
-    }
 }
 
 /// Opens sessions, one after the other.

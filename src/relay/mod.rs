@@ -16,6 +16,7 @@ mod intake;
 mod keeper;
 mod link;
 mod logins;
+mod needs;
 mod pace;
 mod progress;
 mod published;

@@ -5,7 +5,7 @@
 
 use super::problem::{Origin, Problem};
 use super::reader::Reader;
-use super::{AfterPublish, BrokerKind, Config, Delivery, Layout, OnExhausted, TlsMode, TlsVersion};
+use super::{BrokerKind, Config, Delivery, Layout, OnExhausted, TlsMode, TlsVersion};
 
 /// A setting of a later version.
 struct Later {
@@ -38,14 +38,6 @@ const LATER: &[Later] = &[
         "outbox.layout",
         |c| c.outbox.layout == Layout::Debezium,
         "write walpost, django or custom",
-    ),
-    later(
-        "outbox.after_publish",
-        |c| {
-            !matches!(c.outbox.after_publish, AfterPublish::Keep)
-                && c.outbox.after_publish != c.outbox.layout.after_publish()
-        },
-        "leave it out or write keep; rows stay as they are",
     ),
     later("broker.tls.enabled", |c| c.broker.tls.enabled, NO_BROKER_TLS),
     later("broker.tls.ca_file", |c| c.broker.tls.ca_file.is_some(), NO_BROKER_TLS),

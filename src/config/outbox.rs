@@ -101,6 +101,12 @@ pub(super) fn read(section: &mut Section<'_>) -> Outbox {
         retention: read_retention(section, layout),
     };
     check_custom(section, &outbox);
+    if outbox.after_publish == AfterPublish::Mark && outbox.layout != Layout::Django {
+        section.problem(
+            "after_publish",
+            "'mark' needs the status column of the layout django; write keep or delete",
+        );
+    }
     outbox
 }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::Engine;
 use super::lane::Probe;
 use super::types::{Action, CloseReason, Halt, LaneDown, Receipt, Receipted};
-use super::{Engine, window};
+use super::window::{self, Held};
 
 impl<M> Engine<M> {
     /// A lane is connected. What it has unreceipted is offered again by
@@ -119,13 +120,20 @@ impl<M> Engine<M> {
     pub fn receipt(&mut self, lane: usize, receipt: Receipt, now: Duration) -> Option<Receipted> {
         let key = self.window.find(receipt)?;
         let held = self.window.get(key)?;
+        if held.receipted {
+            return None;
+        }
         if (held.lane != lane || held.sent_no == 0 || !self.lanes.get(lane)?.up)
             && !fault!(self, AcceptAnyReceipt)
         {
             return None;
         }
         let (lane, no) = (held.lane, held.sent_no);
-        let receipted = self.settle(key);
+        let receipted = if held.marks && !fault!(self, ConfirmBeforeMark) {
+            self.owe(key, now)
+        } else {
+            self.settle(key)
+        };
         self.lanes.get_mut(lane)?.heard(no, now);
         self.note_overtaken(lane, now);
         #[cfg(test)]
@@ -137,10 +145,12 @@ impl<M> Engine<M> {
 
     /// The message is done: it leaves the window, and its transaction may leave the ledger.
     pub(super) fn settle(&mut self, key: window::Key) -> Option<Receipted> {
-        let lane = self.window.get(key)?.lane;
+        let Held { lane, receipted, .. } = *self.window.get(key)?;
         let state = self.lanes.get_mut(lane)?;
         let held = self.window.remove(&mut state.order, key)?;
-        state.careful = state.careful.saturating_sub(1);
+        if !receipted {
+            state.careful = state.careful.saturating_sub(1);
+        }
         if let Some(record) = self.ledger.get_mut(held.tx) {
             record.unreceipted -= 1;
             #[cfg(test)]

@@ -94,6 +94,14 @@ pub enum Fault {
     CertifyIgnoresGuard,
     /// A snapshot is certified before the watermark has passed its position.
     CertifyNotPassed,
+    /// A receipt is enough, whether or not the row is marked.
+    ConfirmBeforeMark,
+    /// A row that could not be marked is not tried again.
+    FailedMarkIsForgotten,
+    /// After a failover rows are marked that have the ids of rows that are gone.
+    MarksOfTheOldTimeline,
+    /// A large transaction is called done past rows that are not marked.
+    ProgressIgnoresOwed,
 }
 
 /// The fault of this engine: none, outside the simulator's own tests.

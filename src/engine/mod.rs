@@ -8,7 +8,8 @@
 //! without a receipt. Why it holds: a position becomes a candidate only in the `ledger`, which
 //! keeps the transactions of the present session in the order of the stream; it counts as done
 //! only when its transaction and all before it have no message in the `window`; and a message
-//! leaves the window only by its own receipt, on the connection that it was last sent on.
+//! leaves the window only by its own receipt, on the connection that it was last sent on, and where
+//! its row is to be marked only when that is done (`marking`).
 //!
 //! "(rule 1)" and so on are those of `docs/design.md`, "Rules of the engine".
 //!
@@ -35,6 +36,7 @@ mod certify;
 mod fault;
 mod lane;
 mod ledger;
+mod marking;
 mod recovery;
 mod ring;
 #[cfg(test)]
@@ -55,6 +57,7 @@ pub use certify::{Certifier, Connections};
 pub use fault::Fault;
 use lane::Lane;
 use ledger::Ledger;
+use marking::Marking;
 use ring::Ring;
 use source_side::Open;
 pub use types::*;
@@ -74,6 +77,7 @@ pub struct Engine<M> {
     ring: Ring,
     window: Window<M>,
     lanes: Vec<Lane>,
+    marking: Marking,
     actions: VecDeque<Action>,
     sent: u64,
     resent: u64,
@@ -101,6 +105,7 @@ impl<M> Engine<M> {
             ring: Ring::new(settings.ring),
             window: Window::new(settings.messages, settings.bytes),
             lanes: (0..settings.lanes.max(1)).map(|_| Lane::default()).collect(),
+            marking: Marking::default(),
             actions: VecDeque::new(),
             sent: 0,
             resent: 0,
@@ -153,7 +158,7 @@ impl<M> Engine<M> {
         (!record.recovered).then_some(record.id)
     }
 
-    /// Messages without a receipt, and their bytes.
+    /// Messages without a receipt or whose rows are not marked yet, and their bytes.
     #[must_use]
     pub fn in_flight(&self) -> InFlight {
         self.window.held()
@@ -164,7 +169,7 @@ impl<M> Engine<M> {
     #[must_use]
     pub fn unreceipted_from(&self, lsn: Lsn) -> usize {
         let of = |held: &&window::Held<M>| {
-            self.ledger.get(held.tx).is_some_and(|tx| tx.id.commit_lsn >= lsn)
+            !held.receipted && self.ledger.get(held.tx).is_some_and(|tx| tx.id.commit_lsn >= lsn)
         };
         self.window.iter().filter(of).count()
     }
@@ -175,7 +180,7 @@ impl<M> Engine<M> {
         self.lanes.get(lane).map_or(0, |state| state.order.len())
     }
 
-    /// Whether every message has its receipt.
+    /// Whether every message has its receipt, and every row its mark.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         #[cfg(test)]

@@ -37,7 +37,7 @@ impl<M> Engine<M> {
     }
 
     /// How far a transaction that is larger than the window is done: its identity, and the last of its
-    /// changes up to which every message has its receipt. None: there is no such transaction, or
+    /// changes up to which every message has its receipt and its mark. None: there is no such transaction, or
     /// nothing of it is done. What [`resume`](Self::resume) is to be told after a restart.
     #[must_use]
     pub fn large_transaction(&self) -> Option<(TxId, ChangeId)> {
@@ -53,12 +53,10 @@ impl<M> Engine<M> {
 
     /// The change before the oldest message of the transaction that is still in the window.
     fn first_unreceipted_after(&self, tx: ledger::Key) -> Option<ChangeId> {
-        // Something of an earlier session may stand before it.
-        let oldest_of_lane = |lane: &super::Lane| {
-            Some(self.window.in_order(&lane.order).find(|held| held.tx == tx)?.after)
-        };
+        let of_it = self.window.iter().filter(|held| held.tx == tx);
+        let counted = of_it.filter(|held| !held.receipted || !fault!(self, ProgressIgnoresOwed));
         // None is the smallest: the very first message of it.
-        self.lanes.iter().filter_map(oldest_of_lane).min()?
+        counted.map(|held| held.after).min()?
     }
 
     /// Before this process started, the messages of a transaction were delivered up to a change. To be

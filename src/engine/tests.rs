@@ -31,7 +31,7 @@ fn ready() -> Engine<u64> {
 }
 
 fn message(payload: u64) -> Outgoing<u64> {
-    Outgoing { key_hash: 0, size: 10, payload }
+    Outgoing { key_hash: 0, size: 10, marks: false, payload }
 }
 
 /// Reads transaction `n` with `rows` rows, as far as they are new.

@@ -58,6 +58,8 @@ pub struct Outgoing<M> {
     pub key_hash: u64,
     /// The bytes it occupies.
     pub size: usize,
+    /// Whether its row is to be marked after the receipt, before anything is confirmed (rule 8).
+    pub marks: bool,
     /// What the lane will send.
     pub payload: M,
 }
@@ -144,10 +146,19 @@ pub struct Receipted {
     pub last_sent: Duration,
 }
 
+/// A message whose row is to be marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// Its number.
+    pub receipt: Receipt,
+    /// Its transaction; none: its row came from the table.
+    pub transaction: Option<TxId>,
+}
+
 /// What the window holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InFlight {
-    /// Messages without a receipt.
+    /// Messages without a receipt, or whose rows are not marked yet.
     pub messages: usize,
     /// Their bytes.
     pub bytes: usize,

@@ -1,4 +1,5 @@
-//! The messages without a receipt, and the order in which each lane sends them.
+//! The messages without a receipt, and the order in which each lane sends them; and those whose
+//! rows are to be marked still.
 
 use std::time::Duration;
 
@@ -36,6 +37,10 @@ pub(super) struct Held<M> {
     pub(super) after: Option<ChangeId>,
     pub(super) size: usize,
     pub(super) payload: M,
+    /// Whether its row is to be marked once it has its receipt.
+    pub(super) marks: bool,
+    /// It has its receipt, and is in no lane's order any more: its mark is owed.
+    pub(super) receipted: bool,
     /// The running number of its SEND on the lane's present connection; 0: not sent on it.
     pub(super) sent_no: u64,
     pub(super) sent_before: bool,
@@ -120,6 +125,10 @@ impl<M> Window<M> {
         self.places.iter().flatten()
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Held<M>> {
+        self.places.iter_mut().flatten()
+    }
+
     /// The message that a receipt number belongs to, if it is still here.
     pub(super) fn find(&self, receipt: Receipt) -> Option<Key> {
         let key = (receipt.0 & (MAX_MESSAGES as u64 - 1)) as Key;
@@ -150,6 +159,8 @@ impl<M> Window<M> {
             after: of.after,
             size: outgoing.size,
             payload: outgoing.payload,
+            marks: outgoing.marks,
+            receipted: false,
             sent_no: 0,
             sent_before: false,
             last_sent: Duration::ZERO,
@@ -210,27 +221,36 @@ impl<M> Window<M> {
         order.ahead = order.first;
     }
 
+    /// Takes a message out, and out of its lane's order.
     pub(super) fn remove(&mut self, order: &mut Order, key: Key) -> Option<Held<M>> {
+        self.detach(order, key);
         let held = self.places.get_mut(key as usize)?.take()?;
         self.free.push(key);
         self.held.messages -= 1;
         self.held.bytes -= held.size;
+        Some(held)
+    }
+
+    /// The message has its receipt: nothing of its lane concerns it any more.
+    pub(super) fn detach(&mut self, order: &mut Order, key: Key) {
+        let Some(held) = self.get_mut(key).filter(|held| !held.receipted) else { return };
+        held.receipted = true;
+        let (previous, next) = (held.previous.take(), held.next.take());
         order.length -= 1;
-        match held.previous.and_then(|previous| self.get_mut(previous)) {
-            Some(previous) => previous.next = held.next,
-            None => order.first = held.next,
+        match previous.and_then(|previous| self.get_mut(previous)) {
+            Some(previous) => previous.next = next,
+            None => order.first = next,
         }
-        match held.next.and_then(|next| self.get_mut(next)) {
-            Some(next) => next.previous = held.previous,
-            None => order.last = held.previous,
+        match next.and_then(|next| self.get_mut(next)) {
+            Some(next) => next.previous = previous,
+            None => order.last = previous,
         }
         if order.unsent == Some(key) {
-            order.unsent = held.next;
+            order.unsent = next;
         }
         if order.ahead == Some(key) {
-            order.ahead = held.next;
+            order.ahead = next;
         }
-        Some(held)
     }
 
     /// Calls `each` for what is sent on the lane's present connection, oldest first.
@@ -242,15 +262,6 @@ impl<M> Window<M> {
             }
             at = held.next;
         }
-    }
-
-    /// The messages of a lane, oldest first.
-    pub(super) fn in_order(&self, order: &Order) -> impl Iterator<Item = &Held<M>> {
-        std::iter::successors(self.held_at(order.first), |held| self.held_at(held.next))
-    }
-
-    fn held_at(&self, key: Option<Key>) -> Option<&Held<M>> {
-        self.get(key?)
     }
 
     /// The commit time of the oldest transaction that has a message here. Walks the window: for

@@ -36,6 +36,8 @@ impl Role {
 pub(super) struct Layout {
     /// `schema.name`.
     pub(super) table: String,
+    /// Its place among the outbox tables, where it is known by its name or by its oid.
+    pub(super) place: Option<u16>,
     /// For each column of a tuple the set of its roles: one column may be several things.
     pub(super) roles: Vec<u16>,
     /// For each role the name of its column and whether it is a `bytea`.
@@ -153,10 +155,15 @@ impl Wanted {
         Wanted { columns, scheduled_only: settings.layout == LayoutKind::Django }
     }
 
-    /// Finds the columns in `relation`.
-    pub(super) fn find(&self, relation: &Relation<'_>) -> Result<Layout, LayoutError> {
+    /// Finds the columns in `relation`, which is the outbox table at `place`.
+    pub(super) fn find(
+        &self,
+        relation: &Relation<'_>,
+        place: Option<u16>,
+    ) -> Result<Layout, LayoutError> {
         let mut layout = Layout {
             table: format!("{}.{}", relation.namespace, relation.name),
+            place,
             roles: vec![0; relation.columns.len()],
             names: Default::default(),
             extra: Vec::new(),

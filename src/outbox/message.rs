@@ -33,6 +33,7 @@ pub struct Message {
     body_start: u32,
     key_hash: u64,
     frame_len: usize,
+    table: Option<u16>,
 }
 
 impl Message {
@@ -61,6 +62,13 @@ impl Message {
     #[must_use]
     pub fn key_hash(&self) -> u64 {
         self.key_hash
+    }
+
+    /// The place among [`Settings::tables`](super::Settings::tables) of the table that its row is in; none:
+    /// it has no row there.
+    #[must_use]
+    pub fn table(&self) -> Option<u16> {
+        self.table
     }
 
     /// The headers in the order in which they are sent, each name once, `content-type` first.
@@ -228,6 +236,7 @@ impl Draft {
     pub(super) fn finish(
         &self,
         key_hash: u64,
+        table: Option<u16>,
         body: Body<'_>,
         max: usize,
     ) -> Result<Message, UnfitReason> {
@@ -258,6 +267,7 @@ impl Draft {
             body_start: end(self.head_len()),
             key_hash,
             frame_len,
+            table,
         })
     }
 

@@ -47,8 +47,8 @@ pub struct Outbox {
     rules: Rules,
     logical_prefix: Option<String>,
     shard: Shard,
-    /// Of outbox tables, whatever they are called when a row is written.
-    oids: Vec<u32>,
+    /// Of outbox tables, whatever they are called when a row is written, and their places in `tables`.
+    oids: Vec<(u32, Option<u16>)>,
     /// By oid; `None`: not an outbox.
     relations: HashMap<u32, Option<Layout>>,
     scratch: Scratch,
@@ -139,9 +139,16 @@ impl Outbox {
         &self.tables
     }
 
-    /// The oids of the outbox tables: rows that are written while one has another name are its own.
-    pub fn know(&mut self, oids: Vec<u32>) {
-        self.oids = oids;
+    /// The names and oids of the outbox tables: rows that are written while one has another name are its
+    /// own.
+    pub fn know(&mut self, oids: Vec<(String, u32)>) {
+        let oids = oids.into_iter();
+        self.oids =
+            oids.map(|(name, oid)| (oid, self.place(|table| table.to_string() == name))).collect();
+    }
+
+    fn place(&self, is: impl Fn(&TableName) -> bool) -> Option<u16> {
+        self.tables.iter().position(is).and_then(|place| u16::try_from(place).ok())
     }
 
     /// Forgets all relations: a new session sends them again.
@@ -155,12 +162,12 @@ impl Outbox {
     /// [`LayoutError`] where an outbox table lacks columns: an operator must act.
     pub fn relation(&mut self, relation: &Relation<'_>) -> Result<(), LayoutError> {
         self.relations.remove(&relation.oid);
-        let is_outbox = self
-            .tables
-            .iter()
-            .any(|table| table.schema == relation.namespace && table.name == relation.name)
-            || self.oids.contains(&relation.oid);
-        let layout = if is_outbox { Some(self.wanted.find(relation)?) } else { None };
+        let named =
+            |table: &TableName| table.schema == relation.namespace && table.name == relation.name;
+        let by_oid = self.oids.iter().find(|(oid, _)| *oid == relation.oid);
+        let is_outbox = by_oid.is_some() || self.tables.iter().any(named);
+        let place = self.place(named).or(by_oid.and_then(|(_, place)| *place));
+        let layout = is_outbox.then(|| self.wanted.find(relation, place)).transpose()?;
         self.relations.insert(relation.oid, layout);
         Ok(())
     }

@@ -181,7 +181,7 @@ impl Pump {
         let host = self.lanes[lane].connection().map(|connection| connection.address.to_string());
         let again_in = self.lanes[lane].reconnect();
         if let Some(more) = self.throttle.allow("lane", self.clock.now) {
-            let unreceipted = self.engine.in_flight().messages;
+            let unreceipted = self.engine.in_flight().messages - self.engine.owed();
             let again_in = rounded(again_in);
             warn!(lane, host, unreceipted, %again_in, "{why}{more}");
             self.tell_connected = true;

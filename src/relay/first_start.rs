@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::slot_maker;
 use super::standing::{self, LookError, SlotStanding, Unfit};
+use super::{marking, slot_maker};
 use crate::source::{self, Remedy, SourceError};
 use crate::store::name::one_line;
 use crate::store::schema;
@@ -49,6 +49,16 @@ pub enum PrepareError {
     /// The slot is lost, or its row is another database's.
     #[error(transparent)]
     Unfit(#[from] Unfit),
+    /// A right is missing.
+    #[error(
+        "rows of {table} are to be marked when they are published (outbox.after_publish), and may not be: {grant};"
+    )]
+    MayNotMark {
+        /// The table.
+        table: String,
+        /// What gives the right.
+        grant: String,
+    },
     /// Something is not there, and nothing is to be made.
     #[error("{0} does not exist, and replication.create is false")]
     NotToBeMade(String),
@@ -92,6 +102,9 @@ impl PrepareError {
                 Remedy::Login => Some(LOGIN_REMEDY),
                 Remedy::Retry | Remedy::ComeBack => None,
             },
+            PrepareError::MayNotMark { .. } => {
+                Some("run it as an administrator, or write outbox.after_publish: keep")
+            }
             PrepareError::NotToBeMade(_) => Some("'walpost init' makes what is missing"),
         }
     }
@@ -183,7 +196,7 @@ pub async fn prepare_for_run(
 ) -> Result<(), PrepareError> {
     let store = Store::connect(&wanted.sql).await?;
     if go_on(wanted, &store, on_event).await?.is_none() {
-        return Ok(());
+        return marking::check(&store, wanted).await;
     }
     // Another walpost may be making just these things.
     setup::alone(&store, async {
@@ -195,7 +208,8 @@ pub async fn prepare_for_run(
             Some(_) => make(wanted, &store, on_event).await,
         }
     })
-    .await
+    .await?;
+    marking::check(&store, wanted).await
 }
 
 /// What a relay needs and is not there.

@@ -8,10 +8,11 @@ use tokio_postgres::config::Host;
 use super::first_start::FirstStart;
 use super::settings::Settings;
 use crate::broker::profile::Kind;
-use crate::config::{self, Config};
+use crate::config::{self, AfterPublish, Config};
 use crate::net::Address;
-use crate::outbox::{self, HeaderStyle, ShardColumns, ShardError, TableName};
+use crate::outbox::{self, HeaderStyle, ShardColumns, ShardError, TableName, WaitingColumns};
 use crate::secret::Secret;
+use crate::store::marking::{Mark, MarkedTable};
 use crate::store::setup::SetupSettings;
 use crate::store::sharding::Sharding;
 use crate::store::{self, ConnectSettings, OutboxTable};
@@ -71,32 +72,51 @@ pub fn first_start(config: &Config) -> Result<FirstStart, Misconfigured> {
     let sharding = columns.map(|columns| Sharding { shard, columns });
     let waiting = settings.waiting_columns();
     let tables = settings.tables();
-    let outboxes = tables.iter().map(|table| OutboxTable {
-        table: store::TableName::new(&table.schema, &table.name),
-        id: waiting.id.clone(),
-        created_at: waiting.created_at.clone(),
-        xid: waiting.xid.clone(),
-        status: waiting.status.clone(),
-        share: sharding.as_ref().map(Sharding::condition),
-    });
+    let outboxes: Arc<[_]> = tables
+        .iter()
+        .map(|table| OutboxTable {
+            table: store::TableName::new(&table.schema, &table.name),
+            id: waiting.id.clone(),
+            created_at: waiting.created_at.clone(),
+            xid: waiting.xid.clone(),
+            status: waiting.status.clone(),
+            share: sharding.as_ref().map(Sharding::condition),
+        })
+        .collect();
+    let marked = marks(config.outbox.after_publish, &waiting);
     Ok(FirstStart {
         sql: connect_settings(config),
         source: Arc::new(source_settings(config)),
-        tables: outboxes.collect(),
+        tables: Arc::clone(&outboxes),
         create: config.replication.create,
         backfill: config.outbox.backfill,
         remake_lost: config.replication.on_slot_lost == config::OnSlotLost::Recover,
         setup: SetupSettings {
             slot: config.replication.slot.clone(),
             publication: config.replication.publication.clone(),
-            tables: tables
-                .into_iter()
-                .map(|table| store::TableName::new(table.schema, table.name))
-                .collect(),
+            marks: marked.map_or_else(Vec::new, |(id, mark)| {
+                let of = |table: &OutboxTable| MarkedTable {
+                    table: table.table.clone(),
+                    id: id.clone(),
+                    mark: mark.clone(),
+                };
+                outboxes.iter().map(of).collect()
+            }),
+            tables: outboxes.iter().map(|table| table.table.clone()).collect(),
             sharding,
             failover: config.replication.failover,
         },
     })
+}
+
+/// What becomes of published rows, and the column with their ids.
+fn marks(after: AfterPublish, columns: &WaitingColumns) -> Option<(String, Mark)> {
+    let id = columns.id.clone()?;
+    match after {
+        AfterPublish::Keep => None,
+        AfterPublish::Mark => columns.status.clone().map(|status| (id, Mark::Status(status))),
+        AfterPublish::Delete => Some((id, Mark::Delete)),
+    }
 }
 
 /// How SQL is spoken.

@@ -19,6 +19,8 @@ pub(super) struct Intake {
     begin: Option<Begin>,
     /// A message that the window has no room for yet. Nothing more is read meanwhile.
     pending: Option<Message>,
+    /// Whether rows are marked after the receipt.
+    marks: bool,
 }
 
 /// Why the stream can't be read on.
@@ -30,8 +32,8 @@ pub(super) enum Halt {
 }
 
 impl Intake {
-    pub(super) fn new(outbox: Outbox) -> Self {
-        Intake { outbox, begin: None, pending: None }
+    pub(super) fn new(outbox: Outbox, marks: bool) -> Self {
+        Intake { outbox, begin: None, pending: None, marks }
     }
 
     /// A new session: relations are described again, and the transaction begins again.
@@ -207,16 +209,24 @@ impl Intake {
     }
 
     fn enter(&mut self, engine: &mut Engine<Message>, message: Message) -> Result<(), Halt> {
-        let size = message.size();
-        if !engine.fits(size) {
+        if !engine.fits(message.size()) {
             self.pending = Some(message);
             return Ok(());
         }
-        let outgoing = Outgoing { key_hash: message.key_hash(), size, payload: message };
-        engine.accept(outgoing).map_err(|error| {
+        engine.accept(self.outgoing(message)).map_err(|error| {
             let lsn = self.begin.map_or(Lsn::INVALID, |begin| begin.commit_lsn);
             Halt::Source(SourceError::Stream { lsn, error })
         })
+    }
+
+    /// The message, ready for the window.
+    pub(super) fn outgoing(&self, message: Message) -> Outgoing<Message> {
+        Outgoing {
+            key_hash: message.key_hash(),
+            size: message.size(),
+            marks: self.marks && message.table().is_some(),
+            payload: message,
+        }
     }
 
     fn too_long(

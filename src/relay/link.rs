@@ -45,8 +45,8 @@ pub(super) struct Opened {
     pub(super) confirmed: Lsn,
     /// Goes with everything that is written.
     pub(super) epoch: i64,
-    /// Of the outbox tables.
-    pub(super) oids: Vec<u32>,
+    /// Of the outbox tables, with their names.
+    pub(super) oids: Vec<(String, u32)>,
     /// How far a large transaction was delivered before.
     pub(super) last_receipted: Option<LastReceipted>,
     /// Rows that are to be published out of the table before the stream is read.

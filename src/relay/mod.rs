@@ -16,6 +16,8 @@ mod intake;
 mod keeper;
 mod link;
 mod logins;
+mod marking;
+mod marking_side;
 mod needs;
 mod pace;
 mod progress;

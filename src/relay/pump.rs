@@ -19,6 +19,7 @@ use super::first_start::FirstStart;
 use super::intake::Intake;
 use super::link::Link;
 use super::logins::Logins;
+use super::marking::{Batch, Outcome};
 use super::needs::Needs;
 use super::pace::Pace;
 use super::progress::{Holding, Progress};
@@ -68,6 +69,8 @@ pub(super) enum Request {
     Recover,
     /// That somebody else has taken the slot.
     Superseded,
+    /// What became of a batch of rows to be marked.
+    Marked(Vec<Outcome>),
 }
 
 /// The pump's ends of what leads outside.
@@ -78,6 +81,8 @@ pub(super) struct Outside {
     pub(super) progress: watch::Sender<Progress>,
     /// Has the holder of the slot be looked up at once.
     pub(super) ask: Arc<Notify>,
+    /// Takes rows to be marked.
+    pub(super) marker: mpsc::Sender<Batch>,
 }
 
 /// The relay is on its way out.
@@ -111,6 +116,8 @@ pub(super) struct Pump {
     pub(super) progress: watch::Sender<Progress>,
     /// Has the holder of the slot be looked up at once.
     ask: Arc<Notify>,
+    /// Takes rows to be marked; none: rows stay as they are.
+    pub(super) marker: Option<mpsc::Sender<Batch>>,
     /// Receipts when the keeper was last told.
     pub(super) told_receipts: u64,
     /// How often in a row somebody else was seen to hold the slot.
@@ -150,6 +157,7 @@ impl Pump {
         outside: Outside,
     ) -> Result<Self, SettingsError> {
         let epoch = Instant::now();
+        let marks = !first_start.setup.marks.is_empty();
         let needs = Needs::new(first_start, recover, Arc::clone(&telemetry));
         telemetry.update(|status, _| {
             status.phase = Phase::Connecting;
@@ -163,12 +171,13 @@ impl Pump {
             link: Link::new(needs),
             session: None,
             started_at: Lsn::INVALID,
-            intake: Intake::new(Outbox::new(settings.outbox.clone())?),
+            intake: Intake::new(Outbox::new(settings.outbox.clone())?, marks),
             feeding: None,
             holding: None,
             sessions: 0,
             progress: outside.progress,
             ask: outside.ask,
+            marker: marks.then_some(outside.marker),
             told_receipts: 0,
             doubts: 0,
             unsure_since: None,
@@ -226,6 +235,7 @@ impl Pump {
             }
             let read = self.poll_source(cx)?;
             let moved = self.poll_lanes(cx);
+            self.poll_marks();
             self.poll_feedback(cx)?;
             if self.clock.now >= self.next_report {
                 self.next_report = self.clock.now + report::EACH;
@@ -278,6 +288,7 @@ impl Pump {
                     self.link.recover();
                     self.reopen("what was open when the publication changed has ended")?;
                 }
+                (Request::Marked(outcomes), _) => self.marks_done(&outcomes),
                 (Request::Superseded, _) => self.reopen("another walpost has taken the slot")?,
             }
         }
@@ -306,10 +317,12 @@ impl Pump {
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (now, watermark) = (self.clock.now, self.engine.watermark());
         let session = self.session.as_mut().map(|session| session.deadline(watermark, now));
+        let marks = self.marks_due();
         let lanes = self.lanes.iter_mut().filter_map(|lane| lane.connection()?.deadline());
         let next = lanes
             .chain(session)
             .chain(self.engine.deadline())
+            .chain(marks)
             .chain(self.draining.as_ref().map(|drain| drain.deadline))
             .chain(self.draining.as_ref().map(|drain| drain.read_until).filter(|at| *at > now))
             .fold(self.next_report, Duration::min);
@@ -320,9 +333,13 @@ impl Pump {
     /// Confirms what is done and says goodbye.
     async fn finish(mut self) -> Result<(), Stop> {
         self.clock.read();
-        let unreceipted = self.engine.in_flight().messages;
-        if unreceipted > 0 {
-            warn!(unreceipted, "stopping with messages without a receipt: they will be sent again");
+        let unmarked = self.engine.owed();
+        let unreceipted = self.engine.in_flight().messages - unmarked;
+        if unreceipted + unmarked > 0 {
+            warn!(
+                unreceipted,
+                unmarked, "stopping with messages that are not done: they will be sent again"
+            );
         }
         let watermark = self.engine.watermark();
         let wall = self.clock.wall;

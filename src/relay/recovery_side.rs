@@ -11,7 +11,6 @@ use super::intake::Halt;
 use super::pump::Pump;
 use super::recovery::{Described, Job, Recovery, RecoveryError, Step};
 use super::stop::Stop;
-use crate::engine::Outgoing;
 use crate::outbox::Message;
 use crate::pgoutput::PgTime;
 use crate::source::SourceError;
@@ -93,12 +92,11 @@ impl Pump {
         let mut fed = Fed::Nothing;
         loop {
             while let Some((made_at, message)) = self.next_recovered(feeding)? {
-                let size = message.size();
-                if !self.engine.fits(size) {
+                if !self.engine.fits(message.size()) {
                     feeding.pending = Some((made_at, message));
                     return Ok(fed);
                 }
-                let outgoing = Outgoing { key_hash: message.key_hash(), size, payload: message };
+                let outgoing = self.intake.outgoing(message);
                 self.engine
                     .recover(made_at, outgoing)
                     .map_err(|error| Halt::Source(SourceError::Recovery(error.to_string())))?;

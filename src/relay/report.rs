@@ -34,10 +34,12 @@ impl Pump {
         let confirmed = reported.max(self.started_at);
         let (connected, now) = (self.session.is_some(), clock::unix_now());
         let recovery = self.recovery_status();
+        let owed = self.engine.owed();
         self.telemetry.update(|status, lag| {
             status.in_flight.messages = in_flight.messages;
             status.in_flight.bytes = in_flight.bytes;
             status.recovery = recovery;
+            status.marking.owed = owed;
             for (lane, (blocked, unreceipted)) in status.broker.lanes.iter_mut().zip(lanes) {
                 lane.blocked = blocked && lane.connected;
                 lane.in_flight = unreceipted;

@@ -13,6 +13,7 @@ use super::first_start::{self, FirstStart, PrepareError};
 use super::housekeeping;
 use super::keeper;
 use super::logins::LOGINS;
+use super::marking;
 use super::progress::Progress;
 use super::pump::{Outside, Pump, Request};
 use super::retention::Retention;
@@ -59,14 +60,22 @@ pub async fn run(plan: Plan, telemetry: Arc<Telemetry>) -> Result<(), Stop> {
         tell.clone(),
         Arc::clone(&ask),
     ));
+    let (marker, batches) = mpsc::channel(1);
+    let marking = tokio::spawn(marking::run(
+        Arc::clone(&first_start),
+        batches,
+        tell.clone(),
+        Arc::clone(&telemetry),
+    ));
     let (progress, watched) = watch::channel(Progress::default());
     let retention = plan.retention.map(Retention::new);
     let keeper = tokio::spawn(keeper::run(Arc::clone(&first_start), retention, watched, tell));
-    let outside = Outside { requests: pump_requests, progress, ask };
+    let outside = Outside { requests: pump_requests, progress, ask, marker };
     let pump = Pump::new(&plan.settings, first_start, plan.recover, telemetry, outside)
         .map_err(|error| Stop::for_good(error, "correct the configuration"))?;
     let ended = pump.run().await;
     keeper.abort();
+    marking.abort();
     housekeeper.abort();
     stop_requests.abort();
     ended

@@ -53,6 +53,8 @@ impl Pump {
         if now < before {
             warn!("timeline {now} is the older one: does a former primary still accept writes?");
         }
+        // The ids of what is not on this server may be given to other rows.
+        self.engine.forget_marks_from(end.unwrap_or(Lsn::INVALID));
         let Some(end) = end else {
             self.published.take_from(Lsn::INVALID);
             warn!(

@@ -90,10 +90,10 @@ impl Guard {
         names.filter(|name| !before.tables.contains_key(*name)).cloned().collect()
     }
 
-    /// The tables' oids: a table that is renamed keeps its own.
+    /// The tables' names and oids: a table that is renamed keeps its own.
     #[must_use]
-    pub fn oids(&self) -> Vec<u32> {
-        self.tables.values().map(|table| table.oid).collect()
+    pub fn oids(&self) -> Vec<(String, u32)> {
+        self.tables.iter().map(|(name, table)| (name.clone(), table.oid)).collect()
     }
 
     /// The oid of the publication, if it was the one of this name that was looked at.

@@ -10,6 +10,7 @@ pub mod connect;
 pub mod error;
 pub mod guard;
 pub mod keeping;
+pub mod marking;
 pub mod name;
 pub mod publication;
 pub mod reading;

@@ -98,6 +98,7 @@ struct Gauges {
     wal_status: IntGaugeVec,
     in_flight_messages: IntGauge,
     in_flight_bytes: IntGauge,
+    unmarked_messages: IntGauge,
     connected: Peers<IntGauge>,
     blocked: IntGauge,
     standby: IntGauge,
@@ -237,10 +238,14 @@ impl Gauges {
             ),
             in_flight_messages: new.int_gauge(
                 "walpost_in_flight_messages",
-                "Messages read from PostgreSQL and not yet receipted.",
+                "Messages read from PostgreSQL and not yet receipted, or not yet marked.",
             ),
             in_flight_bytes: new
                 .int_gauge("walpost_in_flight_bytes", "Bytes of the messages in flight."),
+            unmarked_messages: new.int_gauge(
+                "walpost_unmarked_messages",
+                "Messages with a receipt whose rows are not marked or deleted yet.",
+            ),
             connected: Peers::new(|peer| connected.with_label_values(&[peer])),
             blocked: new.int_gauge(
                 "walpost_broker_blocked",
@@ -279,6 +284,7 @@ impl Gauges {
         }
         self.in_flight_messages.set(int(status.in_flight.messages));
         self.in_flight_bytes.set(int(status.in_flight.bytes));
+        self.unmarked_messages.set(int(status.marking.owed));
         let lanes = &status.broker.lanes;
         let broker = !lanes.is_empty() && lanes.iter().all(|lane| lane.connected);
         self.connected.postgresql.set(source.connected.into());

@@ -31,6 +31,8 @@ pub struct Status {
     pub broker: Broker,
     /// What is in the window.
     pub in_flight: InFlight,
+    /// Published rows that are to be marked or deleted still.
+    pub marking: Marking,
     /// Totals since the process started, as in `/metrics`.
     pub counters: Counters,
 }
@@ -119,6 +121,15 @@ pub struct Settled {
     pub at: Duration,
 }
 
+/// Published rows that are to be marked or deleted still (`outbox.after_publish`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marking {
+    /// How many; they are in the window.
+    pub owed: usize,
+    /// Why the last of them were not, in one line; nothing when they were.
+    pub last_error: Option<String>,
+}
+
 /// The broker side.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broker {
@@ -190,6 +201,7 @@ impl Status {
             },
             broker: Broker::default(),
             in_flight: InFlight::default(),
+            marking: Marking::default(),
             counters: Counters::default(),
         }
     }
@@ -214,12 +226,19 @@ impl Status {
             Phase::Starting | Phase::Connecting | Phase::Recovering | Phase::Streaming => {
                 self.source.readiness()?;
                 self.broker.readiness()?;
+                self.marking.readiness()?;
                 if !matches!(self.phase, Phase::Recovering | Phase::Streaming) {
                     return Err("the replication stream is not open yet".to_owned());
                 }
                 self.source.progress(self.phase)
             }
         }
+    }
+}
+
+impl Marking {
+    fn readiness(&self) -> Result<(), String> {
+        self.last_error.clone().map_or(Ok(()), Err)
     }
 }
 

@@ -26,6 +26,7 @@ mod layouts;
 mod load;
 mod login;
 mod lost_slot;
+mod marking;
 mod memory;
 mod papers;
 mod patience;

@@ -115,7 +115,7 @@ impl Driver {
         self.note(format_args!("accept row {serial} as message {message} on lane {lane}"));
         self.tally.accepted += 1;
         let payload = Payload { message, serial };
-        honest(self.engine.accept(Outgoing { key_hash, size: row.size, payload }))?;
+        honest(self.engine.accept(Outgoing { key_hash, size: row.size, marks: false, payload }))?;
         self.look()
     }
 

@@ -313,7 +313,10 @@ impl Driver {
             self.note(format_args!("recover row {serial} as message {message} on lane {lane}"));
             self.tally.recovered += 1;
             let payload = Payload { message, serial };
-            honest(self.engine.recover(created, Outgoing { key_hash, size: row.size, payload }))?;
+            honest(
+                self.engine
+                    .recover(created, Outgoing { key_hash, size: row.size, marks: false, payload }),
+            )?;
         }
         let done = rows.is_empty() && self.engine.is_drained();
         self.judge.hold(

@@ -25,6 +25,7 @@ pub use plan::{Plan, PublicationStep, judge};
 use super::blockers::Blocker;
 use super::connect::Store;
 use super::error::StoreError;
+use super::marking::MarkedTable;
 use super::name::{TableName, literal, one_line};
 use super::schema::{self, SchemaState};
 use super::sharding::Sharding;
@@ -40,6 +41,8 @@ pub struct SetupSettings {
     pub publication: String,
     /// The outbox tables.
     pub tables: Vec<TableName>,
+    /// What becomes of the rows of the outbox tables once they are published; empty: nothing.
+    pub marks: Vec<MarkedTable>,
     /// This relay's share of the rows; none: all of them.
     pub sharding: Option<Sharding>,
     /// Whether standbys keep a copy of the slot.

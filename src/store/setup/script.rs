@@ -9,6 +9,7 @@ use super::{SetupError, SetupSettings, create_slot_sql, inspect};
 use crate::config::Failover;
 use crate::store::connect::{ConnectSettings, Store};
 use crate::store::error::StoreError;
+use crate::store::marking::Mark;
 use crate::store::name::{ident, literal, one_line, quoted_list};
 use crate::store::publication;
 use crate::store::schema;
@@ -167,12 +168,19 @@ fn write_role(out: &mut String, contents: &Contents<'_>) {
         "GRANT CONNECT ON DATABASE {} TO {role};\n\
          GRANT USAGE ON SCHEMA {schemas} TO {role};\n\
          GRANT SELECT ON walpost.schema_version TO {role};\n\
-         -- DELETE is for outbox.retention.\n\
+         -- DELETE is for outbox.retention and for outbox.after_publish: delete.\n\
          GRANT SELECT, DELETE ON {} TO {role};\n\
-         GRANT SELECT, INSERT, UPDATE ON walpost.relay TO {role};\n\
-         -- Optional, to see who holds up a slot: GRANT pg_read_all_stats TO {role};",
+         GRANT SELECT, INSERT, UPDATE ON walpost.relay TO {role};",
         ident(database),
         quoted_list(tables)
+    );
+    for marked in contents.settings.marks.iter().filter(|marked| marked.mark != Mark::Delete) {
+        let (right, table) = (marked.mark.right(), marked.table.quoted());
+        let _ = writeln!(out, "GRANT {right} ON {table} TO {role};");
+    }
+    let _ = writeln!(
+        out,
+        "-- Optional, to see who holds up a slot: GRANT pg_read_all_stats TO {role};"
     );
 }
 
@@ -215,6 +223,7 @@ mod tests {
             slot: "walpost".to_owned(),
             publication: "walpost".to_owned(),
             tables: vec![TableName::new("walpost", "outbox")],
+            marks: Vec::new(),
             sharding: None,
             failover: Failover::Auto,
         }

@@ -19,6 +19,7 @@ fn settings() -> SetupSettings {
         slot: "walpost".to_owned(),
         publication: "walpost".to_owned(),
         tables: vec![outbox()],
+        marks: Vec::new(),
         sharding: None,
         failover: Failover::Auto,
     }

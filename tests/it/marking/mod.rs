@@ -1,0 +1,260 @@
+//! Rows are marked, or deleted, once their messages have a receipt, and before anything of them is
+//! confirmed.
+
+mod held_up;
+mod kills;
+
+use std::collections::BTreeSet;
+
+use walpost_testkit::postgres::Database;
+use walpost_testkit::walpost::Builder;
+use walpost_testkit::{Postgres, ScriptedBroker, until};
+
+use crate::rig::LONG;
+use crate::scene::{await_all_confirmed, database, is_confirmed, position, relay};
+
+/// An outbox, and what becomes of its rows.
+#[derive(Clone, Copy)]
+struct Case {
+    /// The configuration.
+    settings: &'static [(&'static str, &'static str)],
+    /// Makes the table; empty: `walpost init` does.
+    table: &'static str,
+    /// The table's name.
+    name: &'static str,
+    /// Inserts as many rows as `{}` says.
+    insert: &'static str,
+    /// Counts the rows that are not marked.
+    open: &'static str,
+}
+
+/// The table of the predecessor.
+const DJANGO: Case = Case {
+    settings: &[("outbox.layout", "django")],
+    table: "CREATE TABLE public.published (
+        id uuid PRIMARY KEY DEFAULT gen_random_uuid(), version varchar(100) NOT NULL DEFAULT 'v1',
+        destination varchar(255) NOT NULL, body jsonb NOT NULL, added timestamptz NOT NULL DEFAULT now(),
+        expires_at timestamptz NOT NULL DEFAULT now() + interval '15 days',
+        retry integer NOT NULL DEFAULT 7, status integer NOT NULL DEFAULT 1)",
+    name: "published",
+    insert: "INSERT INTO published (destination, body)
+        SELECT '/queue/q.v1', jsonb_build_object('n', n) FROM generate_series(1, {}) n",
+    open: "SELECT count(*) FROM published WHERE status <> 2",
+};
+
+/// walpost's own, emptied as it is published.
+const DELETED: Case = Case {
+    settings: &[("outbox.after_publish", "delete")],
+    table: "",
+    name: "walpost.outbox",
+    insert: "INSERT INTO walpost.outbox (destination, body)
+        SELECT '/queue/q', jsonb_build_object('n', n) FROM generate_series(1, {}) n",
+    open: "SELECT count(*) FROM walpost.outbox",
+};
+
+/// Any table, here with numbers for ids.
+const CUSTOM: Case = Case {
+    settings: &[
+        ("outbox.after_publish", "delete"),
+        ("outbox.layout", "custom"),
+        ("outbox.backfill", "true"),
+        ("outbox.tables", r#"["public.Events, new"]"#),
+        ("outbox.columns", r#"{"id": "the id", "destination": "topic", "body": "body"}"#),
+    ],
+    table: "CREATE TABLE public.\"Events, new\" (\"the id\" bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        topic text, body text)",
+    name: "\"Events, new\"",
+    insert: "INSERT INTO \"Events, new\" (topic, body)
+        SELECT '/queue/q', n::text FROM generate_series(1, {}) n",
+    open: "SELECT count(*) FROM \"Events, new\"",
+};
+
+impl Case {
+    fn database(&self) -> Database<'static> {
+        self.on(Postgres::shared())
+    }
+
+    fn on<'a>(&self, server: &'a Postgres) -> Database<'a> {
+        let database = server.fresh_database();
+        if !self.table.is_empty() {
+            database.sql(self.table);
+        }
+        database
+    }
+
+    fn relay(&self, database: &Database<'_>, broker: &ScriptedBroker) -> Builder {
+        self.with(relay(database, &broker.address()))
+    }
+
+    fn with(&self, mut relay: Builder) -> Builder {
+        for (name, value) in self.settings {
+            relay = relay.set(name, *value);
+        }
+        relay
+    }
+
+    fn insert(&self, database: &Database<'_>, rows: u64) {
+        database.sql(&self.insert.replace("{}", &rows.to_string()));
+    }
+
+    /// How many rows are not marked.
+    fn open(&self, database: &Database<'_>) -> u64 {
+        database.sql(self.open).parse().unwrap()
+    }
+
+    #[track_caller]
+    fn await_marked(&self, database: &Database<'_>) {
+        until(LONG, "every row to be marked", || self.open(database) == 0);
+    }
+}
+
+/// How many messages have arrived, and how many different ones.
+fn arrivals(broker: &ScriptedBroker) -> (usize, usize) {
+    let messages = broker.messages();
+    let ids: BTreeSet<_> = messages.iter().filter_map(|frame| frame.header("msg-id")).collect();
+    (messages.len(), ids.len())
+}
+
+#[test]
+fn rows_are_marked_after_the_receipt_and_before_they_are_confirmed() {
+    for case in [DJANGO, DELETED, CUSTOM] {
+        let (database, broker) = (case.database(), ScriptedBroker::start());
+        let mut walpost = case.relay(&database, &broker).start();
+        walpost.await_ready(LONG);
+        let _ = walpost.wait_for_log("the slot is read from now on", LONG);
+        broker.freeze();
+        case.insert(&database, 3000);
+        until(LONG, "a full window", || walpost.metric("walpost_in_flight_messages") >= 1000.0);
+        assert_eq!(case.open(&database), 3000, "{} was marked without a receipt", case.name);
+        broker.thaw();
+        case.await_marked(&database);
+        await_all_confirmed(&database);
+        case.insert(&database, 1);
+        case.await_marked(&database);
+        await_all_confirmed(&database);
+        assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+        assert_eq!(arrivals(&broker), (3001, 3001), "{}", walpost.log());
+    }
+}
+
+#[test]
+fn the_predecessors_row_keeps_its_retries_and_other_rows_stay_as_they_are() {
+    let (database, broker) = (DJANGO.database(), ScriptedBroker::start());
+    let insert = |status: i32| {
+        database.sql(&format!(
+            "INSERT INTO published (destination, body, status) VALUES ('/queue/q.v1', '{{}}', {status})"
+        ));
+    };
+    // Waiting rows are marked as those are that the slot brings.
+    insert(1);
+    insert(-1);
+    let mut walpost = DJANGO.relay(&database, &broker).start();
+    walpost.await_ready(LONG);
+    let _ = walpost.wait_for_log("the slot is read from now on", LONG);
+    insert(1);
+    insert(3);
+    broker.wait_for_sends(2, LONG);
+    let rows = "SELECT string_agg(status || ' ' || retry, ', ' ORDER BY added) FROM published";
+    until(LONG, "both to be marked", || database.sql(rows) == "2 7, -1 7, 2 7, 3 7");
+    await_all_confirmed(&database);
+    // An update publishes nothing.
+    database.sql("UPDATE published SET status = 1");
+    insert(1);
+    broker.wait_for_sends(3, LONG);
+    until(LONG, "the new one to be marked", || database.sql(rows) == "1 7, 1 7, 1 7, 1 7, 2 7");
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    assert_eq!(broker.sends(), 3);
+}
+
+#[test]
+fn ids_of_any_type_are_found() {
+    let (database, broker) = (database(), ScriptedBroker::start());
+    database.sql(
+        "CREATE TYPE kind AS ENUM ('a', 'b');
+         CREATE DOMAIN code AS varchar(40);
+         CREATE TABLE texts (id text PRIMARY KEY, topic text);
+         CREATE TABLE codes (id code PRIMARY KEY, topic text);
+         CREATE TABLE numbers (id numeric(20,3) PRIMARY KEY, topic text);
+         CREATE TABLE kinds (id kind PRIMARY KEY, topic text);
+         CREATE TABLE times (id timestamptz PRIMARY KEY, topic text);
+         CREATE TABLE parts (id bigint, topic text, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+         CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+         CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');",
+    );
+    let mut walpost = relay(&database, &broker.address())
+        .set("outbox.layout", "custom")
+        .set("outbox.after_publish", "delete")
+        .set(
+            "outbox.tables",
+            r#"["public.times", "public.parts", "public.kinds", "public.texts", "public.codes", "public.numbers"]"#,
+        )
+        .set("outbox.columns", r#"{"id": "id", "destination": "topic"}"#)
+        .start();
+    walpost.await_ready(LONG);
+    let odd = r#"('NULL'), ('{}'), ('a,b'), ('"'), ('\'), (' '), ('ä'), ('x''y')"#;
+    database.sql(&format!(
+        "INSERT INTO texts SELECT id, '/queue/q' FROM (VALUES {odd}) AS t(id);
+         INSERT INTO codes SELECT id, '/queue/q' FROM (VALUES {odd}) AS t(id);
+         INSERT INTO numbers VALUES (1.5, '/queue/q'), (12345678901234567.125, '/queue/q');
+         INSERT INTO kinds VALUES ('a', '/queue/q'), ('b', '/queue/q');
+         INSERT INTO times VALUES ('2026-01-01 12:00:00.123456+02', '/queue/q');
+         INSERT INTO parts VALUES (1, '/queue/q', '2026-01-05'), (2, '/queue/q', '2026-02-05');"
+    ));
+    broker.wait_for_sends(23, LONG);
+    until(LONG, "every table to be empty", || {
+        let count =
+            "SELECT count(*) FROM (SELECT topic FROM texts UNION ALL SELECT topic FROM codes
+            UNION ALL SELECT topic FROM numbers UNION ALL SELECT topic FROM kinds
+            UNION ALL SELECT topic FROM times UNION ALL SELECT topic FROM parts) AS all_rows";
+        database.sql(count) == "0"
+    });
+    await_all_confirmed(&database);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    assert_eq!(broker.sends(), 23);
+}
+
+#[test]
+fn a_mark_without_a_status_column_is_a_mistake() {
+    let database = database();
+    let finished =
+        relay(&database, "127.0.0.1:1").set("outbox.after_publish", "mark").start().finish(LONG);
+    assert_eq!(finished.status.code(), Some(2), "{finished:?}");
+    assert!(
+        finished.stderr.contains("'mark' needs the status column of the layout django"),
+        "{finished:?}"
+    );
+}
+
+#[test]
+fn a_role_that_may_not_mark_is_told_the_grant() {
+    let (database, broker) = (DJANGO.database(), ScriptedBroker::start());
+    let role = format!("{}_relay", database.name());
+    let settings = DJANGO
+        .relay(&database, &broker)
+        .set("postgres.url", database.url().replace("postgres@", &format!("{role}@")));
+    let as_admin = DJANGO.relay(&database, &broker);
+    assert!(as_admin.clone().arguments(["init"]).output(LONG).status.success());
+    // What --dry-run prints is what it takes.
+    let printed = settings.clone().arguments(["init", "--dry-run"]).output(LONG).stdout;
+    let grant = format!("GRANT UPDATE (\"status\") ON \"public\".\"published\" TO \"{role}\";");
+    assert!(printed.contains(&grant), "{printed}");
+    let rights = printed.lines().filter(|line| line.starts_with("GRANT ")).collect::<Vec<_>>();
+    database.sql(&format!("CREATE ROLE {role} LOGIN REPLICATION; {}", rights.join("\n")));
+    database.sql(&format!("REVOKE UPDATE (status) ON published FROM {role}"));
+
+    let finished = settings.start().finish(LONG);
+    assert_eq!(finished.status.code(), Some(3), "{finished:?}");
+    let said = "rows of public.published are to be marked when they are published (outbox.after_publish), and may \
+        not be: GRANT UPDATE (\"status\") ON \"public\".\"published\" TO";
+    assert!(finished.stderr.contains(said), "{}", finished.stderr);
+
+    database.sql(&grant);
+    let mut walpost = settings.start();
+    walpost.await_ready(LONG);
+    DJANGO.insert(&database, 10);
+    DJANGO.await_marked(&database);
+    let lsn = position(&database);
+    until(LONG, "all is confirmed", || is_confirmed(&database, &lsn));
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    database.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}

@@ -8,6 +8,7 @@ use super::judge::Verdict;
 use super::misstep::Misstep;
 use super::relay::Stage;
 use super::relay_row::Update;
+use super::table::Standing;
 
 impl Driver {
     /// The next step of certifying.
@@ -91,7 +92,7 @@ impl Driver {
         if !rows.is_empty() {
             self.note(format_args!("deleted {rows:?}"));
             self.tally.deleted += rows.len() as u64;
-            self.pg.delete(rows);
+            self.pg.change_rows(rows, Standing::Deleted);
         }
     }
 

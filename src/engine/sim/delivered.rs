@@ -4,12 +4,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::engine::{ChangeId, TxId};
+use crate::lsn::Lsn;
 use crate::pgoutput::PgTime;
 
 use super::Payload;
 use super::judge::{Judge, Message, Rule, Verdict, Violation};
 use super::postgres::{Postgres, Transaction};
 use super::relay_row::{Snapshot, State};
+use super::table::Standing;
 
 /// The changes of a transaction that are sent, as the stream's reader numbers them.
 fn numbered(tx: &Transaction) -> Vec<(usize, ChangeId)> {
@@ -29,6 +31,15 @@ impl Judge {
         self.ever_receipted.get(row).copied().unwrap_or(false)
     }
 
+    /// Whether a row has its receipt and its mark, or was deleted before that.
+    fn is_delivered(&self, pg: &Postgres, row: usize) -> bool {
+        match pg.standing(row) {
+            Standing::DeletedByUser => true,
+            Standing::Waiting if self.marking => false,
+            _ => self.is_receipted(row),
+        }
+    }
+
     /// The row has changed, or the timeline with it: all that its certified snapshot sees is delivered.
     pub(super) fn row_written(&mut self, pg: &Postgres) -> Verdict {
         let Some(row) = pg.relay.as_ref().filter(|_| self.strict) else { return Ok(()) };
@@ -42,9 +53,9 @@ impl Judge {
                 .changes
                 .iter()
                 .filter_map(|change| change.row)
-                .find(|&row| !self.is_receipted(row));
+                .find(|&row| !self.is_delivered(pg, row));
             self.hold(Rule::Certified, missing.is_none(), || {
-                format!("row {missing:?} of {:?} is certified without a receipt", tx.id)
+                format!("row {missing:?} of {:?} is certified without a receipt or a mark", tx.id)
             })?;
         }
         Ok(())
@@ -98,11 +109,14 @@ impl Judge {
         self.messages.push(Message {
             serial,
             uid: None,
+            commit_lsn: Lsn::INVALID,
             size,
             commit_time: created,
             number: None,
             last_sent: Duration::ZERO,
             receipted: false,
+            marks: self.marking,
+            settled: false,
         });
         self.hold_place(message, lane);
         self.recovered_beside.resize(pg.rows.len(), None);
@@ -134,6 +148,8 @@ impl Judge {
         let Some(tx) = pg.transaction(id) else { return Ok(()) };
         for (index, _) in numbered(tx).into_iter().filter(|(_, change)| *change <= up_to) {
             let done = tx.changes[index].row.is_none_or(|row| self.is_receipted(row));
+            let marked = tx.changes[index].row.map(|row| self.holds_mark(pg, row, || "skipped".into()));
+            marked.unwrap_or(Ok(()))?;
             self.hold(Rule::Identity, done, || {
                 format!("change {index} of {id:?} has no receipt, and is called done")
             })?;

@@ -14,6 +14,7 @@ use crate::lsn::Lsn;
 use super::Payload;
 use super::broker::Broker;
 use super::judge::{Judge, Rule, Verdict, Violation};
+use super::marker::Marker;
 use super::misstep::{Defect, Misstep};
 use super::postgres::{Fate, Postgres};
 use super::pump::Pending;
@@ -45,6 +46,7 @@ pub(super) struct Driver {
     /// A misstep's: taken before the slot is made.
     pub(super) early: Option<Rc<Snapshot>>,
     pub(super) pending: Option<Pending>,
+    pub(super) marker: Marker,
     /// Status updates on their way.
     pub(super) uplink: VecDeque<Lsn>,
     /// All faults have ended, and the applications with them.
@@ -76,6 +78,7 @@ impl Driver {
             doomed: false,
             early: None,
             pending: None,
+            marker: Marker::Idle,
             uplink: VecDeque::new(),
             calm: false,
             halted: false,
@@ -98,7 +101,7 @@ impl Driver {
             let step = self.schedule.next(&mut self.rng);
             self.step(step)?;
             if self.halted {
-                self.mend_and_restart();
+                self.mend_and_restart()?;
             }
         }
         self.calm()?;
@@ -140,6 +143,9 @@ impl Driver {
             Step::Certify => return self.certify(),
             Step::Large => return self.note_large(),
             Step::Retain => self.retain(),
+            Step::Mark => return self.mark(),
+            Step::Lock => self.pg.lock(&mut self.rng),
+            Step::UserDeletes => self.user_deletes(),
             Step::Alter => self.alter_publication(),
             // Mostly when it can do the most harm.
             Step::Thaw if matches!(self.relay.stage, Stage::Ready) || burst == 1 => {
@@ -172,7 +178,7 @@ impl Driver {
                 // Some are not killed but frozen, when they are about to write.
                 self.doomed = self.schedule.freezes && self.rng.bool();
                 if !self.doomed {
-                    self.restart();
+                    self.restart()?;
                 }
                 return Ok(());
             }
@@ -234,6 +240,7 @@ impl Driver {
         for lane in 0..self.schedule.lanes {
             self.judge.blocked(lane, self.engine.blocked(lane))?;
         }
+        self.judge.owed(self.engine.owed(), self.marker.messages())?;
         self.judge.look(
             &self.pg,
             self.engine.watermark(),
@@ -245,8 +252,9 @@ impl Driver {
     // --- lives
 
     /// walpost is gone and started again: it knows what the server knows.
-    pub(super) fn restart(&mut self) {
+    pub(super) fn restart(&mut self) -> Verdict {
         self.note(format_args!("killed"));
+        self.marker_dies()?;
         self.tally.kills += 1;
         self.pg.stop();
         self.uplink.clear();
@@ -260,12 +268,13 @@ impl Driver {
         self.relay = Relay::new(self.fault);
         self.judge.new_life();
         self.halted = false;
+        Ok(())
     }
 
     /// An operator has mended what the broker refused, and starts walpost again.
-    fn mend_and_restart(&mut self) {
+    fn mend_and_restart(&mut self) -> Verdict {
         self.pg.rows.iter_mut().for_each(|row| row.fate = Fate::Taken);
-        self.restart();
+        self.restart()
     }
 
     // --- the calm
@@ -284,6 +293,7 @@ impl Driver {
         self.slot_doomed = false;
         self.doomed = false;
         self.pg.quiesce(&mut self.rng);
+        self.pg.locked.clear();
         self.thaw()?;
         self.judge.timeline(&self.pg)?;
         let limit = self.now + (super::PROBE_AFTER + super::RECEIPT_TIMEOUT) * 6;
@@ -301,7 +311,7 @@ impl Driver {
             };
             self.wait(span)?;
             if self.halted {
-                self.mend_and_restart();
+                self.mend_and_restart()?;
             }
             let stuck = self.now > limit;
             self.judge.hold(Rule::Stuck, !stuck, || {
@@ -338,6 +348,9 @@ impl Driver {
         self.report();
         while !self.uplink.is_empty() {
             self.arrive()?;
+        }
+        for _ in 0..3 {
+            self.mark()?;
         }
         if !self.all_certified() {
             self.certify()?;

@@ -74,7 +74,7 @@ impl Memory {
     }
 
     /// Whether a change must be recognised: it was accepted, and either a message of its
-    /// transaction is in flight or the ring reaches back to it.
+    /// transaction is in the window or the ring reaches back to it.
     pub(super) fn must_know(&self, uid: usize, index: usize, messages: &[Message]) -> bool {
         let seen = &self.seen[uid];
         if seen.accepted[index].is_none_or(|(_, round)| round != seen.round) {
@@ -86,7 +86,7 @@ impl Memory {
             later < self.ring
         };
         let mut made = seen.accepted.iter().flatten();
-        seen.ended.is_none_or(reached) || made.any(|&(message, _)| !messages[message].receipted)
+        seen.ended.is_none_or(reached) || made.any(|&(message, _)| !messages[message].settled)
     }
 
     pub(super) fn accept(&mut self, uid: usize, index: usize, message: usize) {
@@ -114,16 +114,22 @@ impl Memory {
         self.end(uid, !self.seen[uid].finished);
     }
 
-    /// A transaction is finished when it is read to its Commit and all its messages have receipts.
+    /// A transaction is finished when it is read to its Commit and all its messages are done.
     pub(super) fn finish(&mut self, uid: usize, messages: &[Message]) {
         let seen = &mut self.seen[uid];
         if seen.finished || !seen.committed {
             return;
         }
-        if seen.accepted.iter().flatten().all(|&(message, _)| messages[message].receipted) {
+        if seen.accepted.iter().flatten().all(|&(message, _)| messages[message].settled) {
             seen.finished = true;
             self.end(uid, true);
         }
+    }
+
+    /// These were finished at the same time: nobody knows which of them an engine recorded first.
+    pub(super) fn together(&mut self, uids: &[usize]) {
+        self.turn += 1;
+        uids.iter().for_each(|&uid| self.seen[uid].touched = self.turn);
     }
 
     /// A transaction is finished or broken off (`really`), or an engine may think so only now.

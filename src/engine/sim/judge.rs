@@ -16,6 +16,7 @@ use super::lanes::LaneFacts;
 use super::postgres::{Postgres, Transaction};
 use super::relay_row::Snapshot;
 use super::schedule::Schedule;
+use super::table::Standing;
 
 /// A rule that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +51,12 @@ pub(super) enum Rule {
     Certified,
     /// A row is published out of the table that must not be, or not again.
     Recovery,
+    /// A position was confirmed past a committed row that is not marked, or one is never marked.
+    Unmarked,
+    /// A row is marked or deleted that has no receipt.
+    Mismarked,
+    /// What is to be marked still is told wrongly, or said to be marked.
+    Owed,
 }
 
 /// A broken rule and how.
@@ -67,11 +74,16 @@ pub(super) struct Message {
     pub(super) serial: usize,
     /// Its transaction; none: its row came out of the table.
     pub(super) uid: Option<usize>,
+    pub(super) commit_lsn: Lsn,
     pub(super) size: usize,
     pub(super) commit_time: crate::pgoutput::PgTime,
     pub(super) number: Option<u64>,
     pub(super) last_sent: Duration,
     pub(super) receipted: bool,
+    /// Its row is to be marked after the receipt.
+    pub(super) marks: bool,
+    /// Nothing waits for it any more.
+    pub(super) settled: bool,
 }
 
 #[derive(Debug)]
@@ -98,12 +110,14 @@ pub(super) struct Judge {
     messages_max: usize,
     bytes_max: usize,
     pub(super) heartbeats: bool,
+    /// Rows are marked, or deleted, after the receipt.
+    pub(super) marking: bool,
     pub(super) lanes: Vec<LaneFacts>,
     // --- one life of walpost
     pub(super) messages: Vec<Message>,
     pub(super) memory: Memory,
     session: Option<Session>,
-    waiting: InFlight,
+    pub(super) waiting: InFlight,
     // --- for ever
     /// By serial number: sent to, or receipted by, the broker.
     pub(super) ever_sent: Vec<bool>,
@@ -127,6 +141,7 @@ impl Judge {
             messages_max: schedule.messages,
             bytes_max: schedule.bytes,
             heartbeats: schedule.heartbeats,
+            marking: schedule.marking.is_some(),
             lanes: (0..schedule.lanes).map(|_| LaneFacts::default()).collect(),
             messages: Vec::new(),
             memory: Memory::new(schedule.ring),
@@ -144,7 +159,7 @@ impl Judge {
 
     /// Holds a rule.
     pub(super) fn hold(&self, rule: Rule, held: bool, what: impl FnOnce() -> String) -> Verdict {
-        let outside = matches!(rule, Rule::Lost | Rule::Stuck);
+        let outside = matches!(rule, Rule::Lost | Rule::Stuck | Rule::Unmarked | Rule::Mismarked);
         if held || !(self.strict || outside) {
             return Ok(());
         }
@@ -233,11 +248,14 @@ impl Judge {
         self.messages.push(Message {
             serial,
             uid: Some(tx.uid),
+            commit_lsn: tx.id.commit_lsn,
             size,
             commit_time: tx.id.commit_time,
             number: None,
             last_sent: Duration::ZERO,
             receipted: false,
+            marks: self.marking,
+            settled: false,
         });
         self.hold_place(message, lane);
         self.memory.accept(tx.uid, index, message);
@@ -274,31 +292,15 @@ impl Judge {
         }
     }
 
-    /// A message got its receipt.
-    pub(super) fn receipted(&mut self, index: usize) {
-        let message = &mut self.messages[index];
-        message.receipted = true;
-        self.waiting.messages -= 1;
-        self.waiting.bytes -= message.size;
-        let (serial, uid) = (message.serial, message.uid);
-        if self.ever_receipted.len() <= serial {
-            self.ever_receipted.resize(serial + 1, false);
-        }
-        self.ever_receipted[serial] = true;
-        if let Some(uid) = uid {
-            self.memory.finish(uid, &self.messages);
-        }
-    }
-
     // --- positions
 
     /// What the watermark must be now: the highest candidate of this session before which all is
-    /// receipted, or `0/0` while that is below what the slot had confirmed.
+    /// done, or `0/0` while that is below what the slot had confirmed.
     fn allowed(&mut self) -> Option<Lsn> {
         let session = self.session.as_mut()?;
         while let Some(item) = session.items.get(session.done) {
             match *item {
-                Item::Message(message) if !self.messages[message].receipted => break,
+                Item::Message(message) if !self.messages[message].settled => break,
                 Item::Message(_) => {}
                 Item::Candidate(lsn) => session.best = session.best.max(lsn),
             }
@@ -345,6 +347,7 @@ impl Judge {
                         tx.id
                     )
                 })?;
+                self.holds_mark(pg, row, || format!("{whose} {position} is past it"))?;
             }
             self.safe += 1;
         }
@@ -370,16 +373,18 @@ impl Judge {
         })?;
         self.confirmed(pg)?;
         for row in pg.wal.iter().flat_map(|tx| &tx.changes).filter_map(|change| change.row) {
-            self.hold(Rule::Lost, stored.get(row).copied().unwrap_or(false), || {
+            let gone = pg.standing(row) == Standing::DeletedByUser;
+            self.hold(Rule::Lost, gone || stored.get(row).copied().unwrap_or(false), || {
                 format!("the broker never stored row {row}")
             })?;
+            self.holds_mark(pg, row, || "all is over".to_owned())?;
         }
         self.hold(Rule::Stuck, self.waiting.messages == 0, || {
             format!("{:?} at the end", self.waiting)
         })
     }
 
-    /// Messages without a receipt.
+    /// Messages without a receipt, or whose rows are not marked.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.messages
     }

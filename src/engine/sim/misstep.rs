@@ -43,6 +43,24 @@ pub(super) enum Misstep {
     EpochOfSession,
     /// Retention deletes what is old, delivered or not.
     RetentionByAge,
+    /// A row that is locked counts as deleted.
+    LockedIsDeleted,
+    /// A row that is not to be seen yet counts as deleted.
+    UnseenIsDeleted,
+    /// Whether a row may be seen is asked after it was looked for.
+    SeenAfterwards,
+    /// A row that is marked already counts as locked.
+    MarkedIsLocked,
+    /// A batch counts as marked when the connection was lost before the answer.
+    UnansweredIsMarked,
+    /// Rows are marked whether or not the slot is held on that server.
+    MarksUnchecked,
+    /// Rows are marked in a session although they were asked for in another.
+    MarksOfEarlierSession,
+    /// Marks may be gone after a crash of PostgreSQL.
+    MarksNotFlushed,
+    /// After several failovers only the latest is thought of.
+    LatestEndOnly,
 }
 
 /// What is wrong with the walpost under judgement.

@@ -10,7 +10,9 @@
 //! - `driver` and `pump`: the pump between them and the engine;
 //! - `relay`, `relay_row` and `certifying`: what the relay does before it streams, and beside: the slot's row,
 //!   the slot, the recovery, the certified snapshot;
-//! - `judge`, `identity`, `lanes` and `delivered`: the rules, kept with plain lists and nothing of the engine's
+//! - `marker` and `table`: the SQL side that marks rows once they have a receipt, with locks, deletions and
+//!   lost answers;
+//! - `judge`, `identity`, `lanes`, `delivered` and `marked`: the rules, kept with plain lists and nothing of the engine's
 //!   own ideas.
 //!
 //! **How it argues.** The promise is that the position confirmed to PostgreSQL is never past a
@@ -37,6 +39,8 @@ mod driver;
 mod identity;
 mod judge;
 mod lanes;
+mod marked;
+mod marker;
 mod misstep;
 mod mutants;
 mod postgres;
@@ -45,6 +49,7 @@ mod relay;
 mod relay_row;
 mod schedule;
 mod slot;
+mod table;
 mod tally;
 mod tests;
 mod trouble;

@@ -8,7 +8,7 @@ use crate::engine::Fault;
 /// Within so many seeds a fault must show.
 const ALL: u64 = 5_000;
 const OUTSIDE: u64 = 40_000;
-/// Of which one in eleven is of a certain shape.
+/// Of which one in twelve is of a certain shape.
 const IN_SHAPE: u64 = 200_000;
 
 /// The fault shows in one of the schedules, which the sound engine passes.
@@ -87,6 +87,10 @@ mutants! {
     certify_ignores_connections => CertifyIgnoresConnections,
     certify_ignores_guard => CertifyIgnoresGuard,
     certify_not_passed => CertifyNotPassed,
+    confirm_before_mark => ConfirmBeforeMark,
+    failed_mark_is_forgotten => FailedMarkIsForgotten,
+    marks_of_the_old_timeline => MarksOfTheOldTimeline,
+    progress_ignores_owed => ProgressIgnoresOwed,
 }
 
 /// The relay's protocol with a deliberate fault.
@@ -128,6 +132,15 @@ mod protocol {
         epoch_ignored => EpochIgnored in Slots,
         epoch_of_session => EpochOfSession in Slots,
         retention_by_age => RetentionByAge in Certified,
+        locked_is_deleted => LockedIsDeleted in Marks,
+        unseen_is_deleted => UnseenIsDeleted in Marks,
+        seen_afterwards => SeenAfterwards in Marks,
+        marked_is_locked => MarkedIsLocked in Marks,
+        unanswered_is_marked => UnansweredIsMarked in Marks,
+        marks_unchecked => MarksUnchecked in Marks,
+        marks_of_earlier_session => MarksOfEarlierSession in Marks,
+        marks_not_flushed => MarksNotFlushed in Marks,
+        latest_end_only => LatestEndOnly in Marks,
     }
 
     /// Seen from outside: something never arrives.
@@ -160,6 +173,15 @@ mod protocol {
             epoch_ignored => EpochIgnored in Slots,
             epoch_of_session => EpochOfSession in Slots,
             retention_by_age => RetentionByAge in Certified,
+            locked_is_deleted => LockedIsDeleted in Marks,
+            unseen_is_deleted => UnseenIsDeleted in Marks,
+            seen_afterwards => SeenAfterwards in Marks,
+            marked_is_locked => MarkedIsLocked in Marks,
+            unanswered_is_marked => UnansweredIsMarked in Marks,
+            marks_unchecked => MarksUnchecked in Marks,
+            marks_of_earlier_session => MarksOfEarlierSession in Marks,
+            marks_not_flushed => MarksNotFlushed in Marks,
+            latest_end_only => LatestEndOnly in Marks,
         }
     }
 }
@@ -201,5 +223,9 @@ mod outside_rules {
         certify_ignores_connections => CertifyIgnoresConnections,
         certify_ignores_guard => CertifyIgnoresGuard,
         certify_not_passed => CertifyNotPassed,
+        confirm_before_mark => ConfirmBeforeMark,
+        failed_mark_is_forgotten => FailedMarkIsForgotten,
+        marks_of_the_old_timeline => MarksOfTheOldTimeline,
+        progress_ignores_owed => ProgressIgnoresOwed,
     }
 }

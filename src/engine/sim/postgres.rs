@@ -1,5 +1,5 @@
-//! A model PostgreSQL: a WAL, the outbox, the relay's row, the publication. Its slot is in `slot`, what
-//! happens to it in `trouble`.
+//! A model PostgreSQL: a WAL, the relay's row, the publication. Its slot is in `slot`, the outbox as a
+//! table in `table`, what happens to it in `trouble`.
 //!
 //! As in the real one, a transaction is in the WAL (and may be sent) before it is visible, and visible
 //! before it is flushed.
@@ -15,6 +15,7 @@ use crate::pgoutput::PgTime;
 use super::relay_row::{Guard, RelayRow, Snapshot, Update};
 use super::schedule::Schedule;
 use super::slot::{Making, Sender, Slot};
+use super::table::Standing;
 
 /// Where the WAL begins, and every position is a multiple of the step: so that a timeline hits
 /// upon the positions of another.
@@ -37,6 +38,8 @@ pub(super) enum Fate {
 /// A row (or transactional message) that belongs to the outbox.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
+    /// What it is marked by; another timeline gives it to another row.
+    pub(super) id: u64,
     /// By the clock of whoever made it; it says nothing of when the row was committed.
     pub(super) created: u64,
     pub(super) key: u64,
@@ -74,8 +77,8 @@ pub(super) enum Wrote {
     Nothing,
     Relay(Rc<RelayRow>),
     Publication(Guard),
-    /// It deleted rows of the outbox.
-    Deleted(Vec<usize>),
+    /// It marked rows of the outbox, or deleted them.
+    Rows(Vec<usize>, Standing),
 }
 
 #[derive(Debug)]
@@ -97,8 +100,12 @@ pub(super) struct Postgres {
     pub(super) open: Vec<Open>,
     /// Committed, and not visible yet: they wait for a synchronous standby, say.
     pub(super) unseen: Vec<u64>,
-    /// Of the present timeline, by serial number: deleted from the outbox.
-    pub(super) deleted: Vec<bool>,
+    /// Of the present timeline, by serial number.
+    pub(super) standings: Vec<Standing>,
+    /// Rows that somebody locks, by serial number.
+    pub(super) locked: Vec<usize>,
+    /// The last row's id: of a sequence that a fork takes back with all else.
+    pub(super) next_id: u64,
     pub(super) relay: Option<Rc<RelayRow>>,
     pub(super) publication: Guard,
     pub(super) insert: u64,
@@ -110,7 +117,11 @@ pub(super) struct Postgres {
     xids: u32,
     pub(super) clock: i64,
     pub(super) forks: i64,
+    /// How often all connections have ended.
+    pub(super) boots: u64,
     pub(super) timeline: u64,
+    /// Where each timeline but the first begins.
+    pub(super) switches: Vec<(u64, Lsn)>,
     pub(super) uids: usize,
     /// Of 100 commits, how many are visible only later.
     late: u8,
@@ -126,7 +137,9 @@ impl Postgres {
             sender: None,
             open: Vec::new(),
             unseen: Vec::new(),
-            deleted: Vec::new(),
+            standings: Vec::new(),
+            locked: Vec::new(),
+            next_id: 0,
             relay: None,
             publication: Guard { changed_by: 0, good: true },
             insert: FIRST,
@@ -136,7 +149,9 @@ impl Postgres {
             xids: schedule.xids,
             clock: 1_000,
             forks: 0,
+            boots: 0,
             timeline: 1,
+            switches: Vec::new(),
             uids: 0,
             late: schedule.late,
         }
@@ -188,7 +203,9 @@ impl Postgres {
             }
             let row = (rng.u8(..5) > 0).then(|| {
                 let large = rng.u8(..20) == 0;
+                self.next_id += 1;
                 self.rows.push(Row {
+                    id: self.next_id,
                     created: self.rows.len() as u64 + rng.u64(..30),
                     key: rng.u64(..schedule.keys),
                     size: if large { rng.usize(1..=600) } else { rng.usize(1..=60) },
@@ -228,6 +245,8 @@ impl Postgres {
         let commit_time = PgTime(self.clock * 1_000 + self.forks);
         let short = u32::try_from(xid % u64::from(self.xids)).unwrap();
         let id = TxId { commit_lsn, xid: short, commit_time };
+        let rows: Vec<_> = changes.iter().filter_map(|change| change.row).collect();
+        self.stand(&rows, Standing::Waiting);
         self.uids += 1;
         let (uid, end) = (self.uids - 1, Lsn(self.insert));
         self.wal.push(Rc::new(Transaction { uid, id, xid, end, changes, wrote }));
@@ -270,24 +289,9 @@ impl Postgres {
         !self.unseen.iter().any(|&xid| snapshot.sees(xid))
     }
 
-    /// A row's place in the order of creation.
-    pub(super) fn order(&self, row: usize) -> (u64, usize) {
-        (self.rows[row].created, row)
-    }
-
-    /// Rows of the outbox that can be read now, of transactions that are wanted, in order of creation.
-    pub(super) fn table(&self, wanted: impl Fn(u64) -> bool) -> Vec<usize> {
-        let seen = self.wal.iter().filter(|tx| wanted(tx.xid) && !self.unseen.contains(&tx.xid));
-        let rows = seen.flat_map(|tx| tx.changes.iter().filter_map(|change| change.row));
-        let there = |row: &usize| !self.deleted.get(*row).copied().unwrap_or(false);
-        let mut rows: Vec<_> = rows.filter(there).collect();
-        rows.sort_unstable_by_key(|&row| self.order(row));
-        rows
-    }
-
     // --- what SQL writes
 
-    fn write_at_once(&mut self, wrote: Wrote) {
+    pub(super) fn write_at_once(&mut self, wrote: Wrote) {
         self.xid += 1;
         self.insert += STEP;
         self.log_commit(self.xid, Vec::new(), wrote);
@@ -317,18 +321,6 @@ impl Postgres {
         self.publication = Guard { changed_by: self.xid + 1, good };
         let publication = self.publication;
         self.write_at_once(Wrote::Publication(publication));
-    }
-
-    /// Rows are deleted.
-    pub(super) fn delete(&mut self, rows: Vec<usize>) {
-        self.note_deleted(&rows);
-        self.write_at_once(Wrote::Deleted(rows));
-    }
-
-    /// Marks rows as deleted.
-    pub(super) fn note_deleted(&mut self, rows: &[usize]) {
-        self.deleted.resize(self.rows.len(), false);
-        rows.iter().for_each(|&row| self.deleted[row] = true);
     }
 }
 

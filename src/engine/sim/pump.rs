@@ -115,7 +115,8 @@ impl Driver {
         self.note(format_args!("accept row {serial} as message {message} on lane {lane}"));
         self.tally.accepted += 1;
         let payload = Payload { message, serial };
-        honest(self.engine.accept(Outgoing { key_hash, size: row.size, marks: false, payload }))?;
+        let marks = self.schedule.marking.is_some();
+        honest(self.engine.accept(Outgoing { key_hash, size: row.size, marks, payload }))?;
         self.look()
     }
 

@@ -14,6 +14,7 @@ use super::misstep::Misstep;
 use super::pump::{honest, key_hash};
 use super::relay_row::{Guard, RelayRow, Snapshot, State, Update};
 use super::schedule::Step;
+use super::table::Standing;
 
 /// Where the relay stands.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +53,8 @@ pub(super) struct Relay {
     /// The latest snapshot that this process has certified.
     pub(super) certified: Option<Rc<Snapshot>>,
     resumed: bool,
+    /// The timeline that the latest session was on.
+    pub(super) timeline: Option<u64>,
 }
 
 impl Relay {
@@ -257,6 +260,7 @@ impl Driver {
             _ => Stage::Rows,
         };
         self.pg.write_relay(RelayRow { epoch: self.relay.epoch, ..row });
+        self.forget_marks();
         self.engine.session_started(confirmed);
         self.judge.session_started(confirmed);
         self.look()
@@ -273,9 +277,11 @@ impl Driver {
         }
         let limit = if self.rng.bool() { 1 } else { self.rng.usize(2..=4) };
         let rows = self.pg.table(|xid| upper.sees(xid) && !row.certified.sees(xid));
+        let by_status = self.schedule.by_status;
+        let waits = |serial: &usize| !by_status || self.pg.standing(*serial) == Standing::Waiting;
         let after =
             |&serial: &usize| row.cursor.is_none_or(|cursor| self.pg.order(serial) > cursor);
-        let chunk: VecDeque<_> = rows.into_iter().filter(after).take(limit).collect();
+        let chunk: VecDeque<_> = rows.into_iter().filter(waits).filter(after).take(limit).collect();
         self.note(format_args!("chunk {chunk:?}"));
         match chunk.back().copied() {
             Some(last) => {
@@ -313,9 +319,9 @@ impl Driver {
             self.note(format_args!("recover row {serial} as message {message} on lane {lane}"));
             self.tally.recovered += 1;
             let payload = Payload { message, serial };
+            let marks = self.schedule.marking.is_some();
             honest(
-                self.engine
-                    .recover(created, Outgoing { key_hash, size: row.size, marks: false, payload }),
+                self.engine.recover(created, Outgoing { key_hash, size: row.size, marks, payload }),
             )?;
         }
         let done = rows.is_empty() && self.engine.is_drained();
@@ -339,8 +345,7 @@ impl Driver {
             self.note(format_args!("frozen before {update:?}"));
             self.doomed = false;
             self.frozen = Some((self.relay.epoch, update.clone()));
-            self.restart();
-            return Ok(());
+            return self.restart();
         }
         self.note(format_args!("store {update:?}"));
         self.pg.update_relay(Some(self.relay.epoch), update);

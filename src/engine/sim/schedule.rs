@@ -5,6 +5,7 @@ use fastrand::Rng;
 
 use crate::engine::Settings;
 
+use super::table::Standing;
 use super::{PROBE_AFTER, RECEIPT_TIMEOUT, SAME_REFUSALS};
 
 /// One thing that may happen next.
@@ -64,6 +65,12 @@ pub(super) enum Step {
     Alter,
     /// A relay that was frozen before it was replaced goes on.
     Thaw,
+    /// The SQL side goes on with marking rows.
+    Mark,
+    /// A user locks a row, or all locks end.
+    Lock,
+    /// A user deletes a row.
+    UserDeletes,
 }
 
 /// The kinds of trouble that a schedule dwells on.
@@ -89,11 +96,13 @@ pub(super) enum Shape {
     Guard,
     /// Certified snapshots, and all that may come between.
     Certified,
+    /// Rows are marked or deleted after the receipt, and all that may come between.
+    Marks,
     /// All of it.
     Storm,
 }
 
-const SHAPES: [Shape; 11] = [
+const SHAPES: [Shape; 12] = [
     Shape::Quiet,
     Shape::Source,
     Shape::Lanes,
@@ -104,6 +113,7 @@ const SHAPES: [Shape; 11] = [
     Shape::Slots,
     Shape::Guard,
     Shape::Certified,
+    Shape::Marks,
     Shape::Storm,
 ];
 
@@ -173,6 +183,16 @@ impl Shape {
                 (Step::LoseSlot, 1),
                 (Step::Checkpoint, 2),
             ],
+            Shape::Marks => &[
+                (Step::Lock, 4),
+                (Step::UserDeletes, 3),
+                (Step::LoseSource, 2),
+                (Step::Crash, 1),
+                (Step::Failover, 2),
+                (Step::Checkpoint, 4),
+                (Step::Kill, 1),
+                (Step::LoseLane, 1),
+            ],
             Shape::Storm => &[
                 (Step::LoseSlot, 1),
                 (Step::Alter, 1),
@@ -232,6 +252,10 @@ pub(super) struct Schedule {
     /// Of 100 failovers, how many leave no slot, or one that is ahead of the WAL.
     pub(super) no_slot: u8,
     pub(super) slot_ahead: u8,
+    /// What becomes of a row after the receipt; none: nothing.
+    pub(super) marking: Option<Standing>,
+    /// A recovery leaves out what is marked.
+    pub(super) by_status: bool,
     /// Xids begin again after this many.
     pub(super) xids: u32,
     weights: Vec<(Step, u32)>,
@@ -242,7 +266,14 @@ impl Schedule {
     /// Draws a schedule.
     pub(super) fn draw(rng: &mut Rng, shape: Shape) -> Self {
         // Each side is slow, or fast, in its own way.
-        let young = matches!(shape, Shape::Slots | Shape::Guard | Shape::Certified | Shape::Storm);
+        let young = matches!(
+            shape,
+            Shape::Slots | Shape::Guard | Shape::Certified | Shape::Marks | Shape::Storm
+        );
+        let marks = shape == Shape::Marks || rng.u8(..3) == 0;
+        let marking = marks.then(|| {
+            if rng.bool() { Standing::Marked } else { Standing::Deleted }
+        });
         // What takes many steps needs peace between two kinds of trouble.
         let peace = match shape {
             Shape::Slots => rng.u32(2..=8),
@@ -251,7 +282,9 @@ impl Schedule {
         };
         let usual =
             USUAL.map(|(step, weight)| (step, (weight * peace * rng.u32(1..=8)).div_ceil(4)));
-        let weights: Vec<_> = usual.iter().chain(shape.faults()).copied().collect();
+        let marker = [(Step::Mark, 10 * peace), (Step::Lock, 1), (Step::UserDeletes, 1)];
+        let marker = if marks { &marker[..] } else { &[] };
+        let weights: Vec<_> = usual.iter().chain(shape.faults()).chain(marker).copied().collect();
         let total = weights.iter().map(|(_, weight)| weight).sum();
         let silent = matches!(shape, Shape::Silence | Shape::Storm);
         let refusing =
@@ -270,7 +303,7 @@ impl Schedule {
             heartbeats: rng.u8(..4) > 0,
             swallowed: if silent { rng.u8(0..=15) } else { 0 },
             refused: if refusing { rng.u8(1..=6) } else { 0 },
-            large: if matches!(shape, Shape::Kill | Shape::Slots) {
+            large: if matches!(shape, Shape::Kill | Shape::Slots | Shape::Marks) {
                 20
             } else if rng.u8(..3) == 0 {
                 10
@@ -285,6 +318,8 @@ impl Schedule {
             late: if young { rng.u8(0..=30) } else { 0 },
             no_slot: if young { 30 } else { 5 },
             slot_ahead: if young { 30 } else { 5 },
+            marking,
+            by_status: rng.bool(),
             xids: if rng.u8(..3) == 0 { rng.u32(2..=6) } else { u32::MAX },
             weights,
             total,

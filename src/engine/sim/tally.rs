@@ -26,6 +26,12 @@ pub(super) struct Tally {
     pub(super) resumed: u64,
     pub(super) thawed: u64,
     pub(super) refused_writes: u64,
+    pub(super) marked: u64,
+    pub(super) marks_again: u64,
+    pub(super) marks_found: u64,
+    pub(super) marks_refused: u64,
+    pub(super) marks_unanswered: u64,
+    pub(super) marks_forgotten: u64,
 }
 
 impl Tally {
@@ -54,5 +60,11 @@ impl Tally {
         self.resumed += other.resumed;
         self.thawed += other.thawed;
         self.refused_writes += other.refused_writes;
+        self.marked += other.marked;
+        self.marks_again += other.marks_again;
+        self.marks_found += other.marks_found;
+        self.marks_refused += other.marks_refused;
+        self.marks_unanswered += other.marks_unanswered;
+        self.marks_forgotten += other.marks_forgotten;
     }
 }

@@ -69,6 +69,12 @@ fn all_kinds_of_trouble_come() {
         resumed,
         thawed,
         refused_writes,
+        marked,
+        marks_again,
+        marks_found,
+        marks_refused,
+        marks_unanswered,
+        marks_forgotten,
     } = all;
     for (what, times) in [
         ("accepted", accepted / 10),
@@ -94,6 +100,12 @@ fn all_kinds_of_trouble_come() {
         ("resumed", resumed),
         ("thawed", thawed * 2),
         ("refused writes", refused_writes * 10),
+        ("marked", marked),
+        ("marks again", marks_again),
+        ("marks found", marks_found),
+        ("marks refused", marks_refused),
+        ("marks unanswered", marks_unanswered),
+        ("marks forgotten", marks_forgotten),
     ] {
         assert!(times >= 50, "{what}: too few in {all:?}");
     }

@@ -8,6 +8,7 @@ use super::postgres::{FIRST, Postgres, Wrote};
 use super::relay_row::Guard;
 use super::schedule::Schedule;
 use super::slot::Slot;
+use super::table::Standing;
 
 impl Postgres {
     /// The slot is written to disk.
@@ -19,9 +20,11 @@ impl Postgres {
 
     /// Connections are gone, and what was not committed with them.
     fn down(&mut self) {
+        self.boots += 1;
         self.open.clear();
         self.unseen.clear();
         self.completed = self.xid;
+        self.locked.clear();
         self.sender = None;
         self.making = None;
     }
@@ -85,6 +88,7 @@ impl Postgres {
             }
         }
         self.shown = self.shown.min(self.insert);
+        self.switches.push((self.timeline, Lsn(self.insert)));
         if rng.bool() {
             self.clock -= 500; // another machine's clock
         }
@@ -99,6 +103,8 @@ impl Postgres {
             self.insert = last.max(floor);
             self.xid = self.wal.iter().map(|tx| tx.xid).max().unwrap_or(0);
             self.completed = self.xid;
+            let rows = self.wal.iter().flat_map(|tx| tx.changes.iter().filter_map(|c| c.row));
+            self.next_id = rows.map(|row| self.rows[row].id).max().unwrap_or(0);
             self.replay();
         }
     }
@@ -107,13 +113,15 @@ impl Postgres {
     fn replay(&mut self) {
         self.relay = None;
         self.publication = Guard { changed_by: 0, good: true };
-        self.deleted.clear();
+        self.standings.clear();
         for tx in self.wal.clone() {
+            let rows: Vec<_> = tx.changes.iter().filter_map(|change| change.row).collect();
+            self.stand(&rows, Standing::Waiting);
             match &tx.wrote {
                 Wrote::Nothing => {}
                 Wrote::Relay(row) => self.relay = Some(row.clone()),
                 Wrote::Publication(guard) => self.publication = *guard,
-                Wrote::Deleted(rows) => self.note_deleted(rows),
+                Wrote::Rows(rows, to) => self.stand(rows, *to),
             }
         }
     }

@@ -148,7 +148,8 @@ impl Judge {
         let Some(tx) = pg.transaction(id) else { return Ok(()) };
         for (index, _) in numbered(tx).into_iter().filter(|(_, change)| *change <= up_to) {
             let done = tx.changes[index].row.is_none_or(|row| self.is_receipted(row));
-            let marked = tx.changes[index].row.map(|row| self.holds_mark(pg, row, || "skipped".into()));
+            let marked =
+                tx.changes[index].row.map(|row| self.holds_mark(pg, row, || "skipped".into()));
             marked.unwrap_or(Ok(()))?;
             self.hold(Rule::Identity, done, || {
                 format!("change {index} of {id:?} has no receipt, and is called done")

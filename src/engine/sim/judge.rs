@@ -118,6 +118,8 @@ pub(super) struct Judge {
     pub(super) memory: Memory,
     session: Option<Session>,
     pub(super) waiting: InFlight,
+    /// Messages that have their receipt and are not done.
+    pub(super) owed: usize,
     // --- for ever
     /// By serial number: sent to, or receipted by, the broker.
     pub(super) ever_sent: Vec<bool>,
@@ -147,6 +149,7 @@ impl Judge {
             memory: Memory::new(schedule.ring),
             session: None,
             waiting: InFlight::default(),
+            owed: 0,
             ever_sent: Vec::new(),
             ever_receipted: Vec::new(),
             recovered_beside: Vec::new(),
@@ -172,6 +175,7 @@ impl Judge {
         self.memory.clear();
         self.session = None;
         self.waiting = InFlight::default();
+        self.owed = 0;
         self.lanes.iter_mut().for_each(|lane| *lane = LaneFacts::default());
     }
 

@@ -23,6 +23,7 @@ impl Judge {
             self.ever_receipted.resize(serial + 1, false);
         }
         self.ever_receipted[serial] = true;
+        self.owed += 1;
         if !marks {
             self.settle(index);
         }
@@ -32,6 +33,7 @@ impl Judge {
     fn settle(&mut self, index: usize) {
         let message = &mut self.messages[index];
         message.settled = true;
+        self.owed -= 1;
         self.waiting.messages -= 1;
         self.waiting.bytes -= message.size;
         if let Some(uid) = message.uid {
@@ -73,8 +75,9 @@ impl Judge {
 
     /// Whether there was a batch, and whether there had to be one.
     pub(super) fn batch_due(&self, at: Option<Duration>, given: bool, now: Duration) -> Verdict {
-        let owed = self.messages.iter().any(|m| m.receipted && !m.settled);
-        self.hold(Rule::Owed, owed == at.is_some(), || format!("marks are due at {at:?}"))?;
+        self.hold(Rule::Owed, (self.owed > 0) == at.is_some(), || {
+            format!("marks are due at {at:?}")
+        })?;
         self.hold(Rule::Owed, at.is_none_or(|at| at <= now + MARKED_WITHIN), || {
             format!("marks are due at {at:?} only")
         })?;
@@ -88,8 +91,7 @@ impl Judge {
         if !(self.strict && self.marking) {
             return Ok(());
         }
-        let owed = self.messages.iter().filter(|m| m.receipted && !m.settled).count();
-        let owed = owed + asked.filter(|&message| self.messages[message].settled).count();
+        let owed = self.owed + asked.filter(|&message| self.messages[message].settled).count();
         self.hold(Rule::Owed, said == owed, || format!("{said} marks are owed, it is {owed}"))
     }
 

@@ -108,11 +108,10 @@ impl Driver {
         if !self.may_mark(batch) {
             return Ok(None);
         }
-        let visible = self.pg.table(|_| true);
         let (mut rows, mut unmatched) = (Vec::new(), Vec::new());
         for &item in &batch.items {
             let id = self.pg.rows[item.payload.serial].id;
-            let found = visible.iter().copied().find(|&row| self.pg.rows[row].id == id);
+            let found = self.pg.read(id);
             let there = found.map(|row| self.pg.standing(row));
             match found {
                 Some(row) if there == Some(Standing::Waiting) && !self.pg.locked.contains(&row) => {
@@ -170,10 +169,9 @@ impl Driver {
             self.is_marked(batch, item)?;
         }
         let connected = batch.boots == self.pg.boots && self.may_mark(batch);
-        let visible = self.pg.table(|_| true);
         for Unmatched { item, there } in unmatched {
             let id = self.pg.rows[item.payload.serial].id;
-            let found = visible.iter().copied().find(|&row| self.pg.rows[row].id == id);
+            let found = self.pg.read(id);
             let now = found.map(|row| self.pg.standing(row));
             let there = if self.slips(Misstep::SeenAfterwards) { there } else { now };
             let seen = item.transaction.is_none_or(|id| self.pg.is_visible(id));
@@ -218,7 +216,9 @@ impl Driver {
     /// Before a session: what the engine holds of rows that may not be on this server is not marked.
     pub(super) fn forget_marks(&mut self) {
         let here = self.pg.timeline;
-        let Some(was) = self.relay.timeline.replace(here).filter(|was| *was != here) else { return };
+        let Some(was) = self.relay.timeline.replace(here).filter(|was| *was != here) else {
+            return;
+        };
         let end = if self.slips(Misstep::LatestEndOnly) {
             self.pg.end_of(here - 1)
         } else if self.rng.u8(..4) == 0 {

@@ -102,6 +102,8 @@ pub(super) struct Postgres {
     pub(super) unseen: Vec<u64>,
     /// Of the present timeline, by serial number.
     pub(super) standings: Vec<Standing>,
+    /// Of the present timeline: the row that has the id, whatever became of it.
+    pub(super) by_id: Vec<usize>,
     /// Rows that somebody locks, by serial number.
     pub(super) locked: Vec<usize>,
     /// The last row's id: of a sequence that a fork takes back with all else.
@@ -138,6 +140,7 @@ impl Postgres {
             open: Vec::new(),
             unseen: Vec::new(),
             standings: Vec::new(),
+            by_id: Vec::new(),
             locked: Vec::new(),
             next_id: 0,
             relay: None,
@@ -171,7 +174,7 @@ impl Postgres {
 
     /// An application does something.
     pub(super) fn write(&mut self, rng: &mut Rng, schedule: &Schedule) {
-        if rng.u8(..3) == 0 {
+        if rng.u8(..schedule.unseen_for) == 0 {
             self.becomes_visible();
         }
         if self.open.is_empty() || (self.open.len() < schedule.writers && rng.u8(..3) == 0) {

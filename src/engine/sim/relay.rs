@@ -276,12 +276,13 @@ impl Driver {
             return Ok(());
         }
         let limit = if self.rng.bool() { 1 } else { self.rng.usize(2..=4) };
-        let rows = self.pg.table(|xid| upper.sees(xid) && !row.certified.sees(xid));
         let by_status = self.schedule.by_status;
-        let waits = |serial: &usize| !by_status || self.pg.standing(*serial) == Standing::Waiting;
-        let after =
-            |&serial: &usize| row.cursor.is_none_or(|cursor| self.pg.order(serial) > cursor);
-        let chunk: VecDeque<_> = rows.into_iter().filter(waits).filter(after).take(limit).collect();
+        let due = |serial| {
+            row.cursor.is_none_or(|cursor| self.pg.order(serial) > cursor)
+                && !(by_status && self.pg.standing(serial) == Standing::Marked)
+        };
+        let wanted = |xid| upper.sees(xid) && !row.certified.sees(xid);
+        let chunk = VecDeque::from(self.pg.table(limit, wanted, due));
         self.note(format_args!("chunk {chunk:?}"));
         match chunk.back().copied() {
             Some(last) => {

@@ -184,8 +184,8 @@ impl Shape {
                 (Step::Checkpoint, 2),
             ],
             Shape::Marks => &[
-                (Step::Lock, 4),
-                (Step::UserDeletes, 3),
+                (Step::Lock, 40),
+                (Step::UserDeletes, 8),
                 (Step::LoseSource, 2),
                 (Step::Crash, 1),
                 (Step::Failover, 2),
@@ -249,6 +249,8 @@ pub(super) struct Schedule {
     pub(super) patience: u8,
     /// Of 100 commits, how many are visible only some time after they are in the WAL.
     pub(super) late: u8,
+    /// Of so many steps of applications, one makes such a commit visible.
+    pub(super) unseen_for: u8,
     /// Of 100 failovers, how many leave no slot, or one that is ahead of the WAL.
     pub(super) no_slot: u8,
     pub(super) slot_ahead: u8,
@@ -271,9 +273,7 @@ impl Schedule {
             Shape::Slots | Shape::Guard | Shape::Certified | Shape::Marks | Shape::Storm
         );
         let marks = shape == Shape::Marks || rng.u8(..3) == 0;
-        let marking = marks.then(|| {
-            if rng.bool() { Standing::Marked } else { Standing::Deleted }
-        });
+        let marking = marks.then(|| if rng.bool() { Standing::Marked } else { Standing::Deleted });
         // What takes many steps needs peace between two kinds of trouble.
         let peace = match shape {
             Shape::Slots => rng.u32(2..=8),
@@ -316,6 +316,7 @@ impl Schedule {
             writers: if young { rng.usize(1..=6) } else { 3 },
             patience: if young { rng.u8(8..=30) } else { 10 },
             late: if young { rng.u8(0..=30) } else { 0 },
+            unseen_for: if shape == Shape::Marks { rng.u8(3..=20) } else { 3 },
             no_slot: if young { 30 } else { 5 },
             slot_ahead: if young { 30 } else { 5 },
             marking,

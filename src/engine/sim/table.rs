@@ -36,7 +36,12 @@ impl Postgres {
 
     pub(super) fn stand(&mut self, rows: &[usize], standing: Standing) {
         self.standings.resize(self.rows.len(), Standing::Absent);
-        rows.iter().for_each(|&row| self.standings[row] = standing);
+        for &row in rows {
+            self.standings[row] = standing;
+            let id = usize::try_from(self.rows[row].id).unwrap();
+            self.by_id.resize(self.by_id.len().max(id + 1), usize::MAX);
+            self.by_id[id] = row;
+        }
     }
 
     /// A row's place in the order of creation.
@@ -44,11 +49,24 @@ impl Postgres {
         (self.rows[row].created, row)
     }
 
-    /// Rows of the outbox that can be read now, of transactions that are wanted, in order of creation.
-    pub(super) fn table(&self, wanted: impl Fn(u64) -> bool) -> Vec<usize> {
-        let seen = self.wal.iter().filter(|tx| wanted(tx.xid) && !self.unseen.contains(&tx.xid));
+    /// Rows of the outbox that can be read now, of transactions and of rows that are wanted: the first
+    /// `many` in order of creation.
+    pub(super) fn table(
+        &self,
+        many: usize,
+        wanted: impl Fn(u64) -> bool,
+        those: impl Fn(usize) -> bool,
+    ) -> Vec<usize> {
+        let seen = self.wal.iter().filter(|tx| {
+            !tx.changes.is_empty() && wanted(tx.xid) && !self.unseen.contains(&tx.xid)
+        });
         let rows = seen.flat_map(|tx| tx.changes.iter().filter_map(|change| change.row));
-        let mut rows: Vec<_> = rows.filter(|&row| self.standing(row).is_there()).collect();
+        let there = |row: &usize| self.standing(*row).is_there() && those(*row);
+        let mut rows: Vec<_> = rows.filter(there).collect();
+        if many < rows.len() {
+            rows.select_nth_unstable_by_key(many, |&row| self.order(row));
+            rows.truncate(many);
+        }
         rows.sort_unstable_by_key(|&row| self.order(row));
         rows
     }
@@ -64,22 +82,45 @@ impl Postgres {
         self.write_at_once(Wrote::Rows(rows, to));
     }
 
-    /// A user locks a row that waits, or all locks end.
+    /// The row with this id, if who reads now sees one.
+    pub(super) fn read(&self, id: u64) -> Option<usize> {
+        let row = *self.by_id.get(usize::try_from(id).unwrap())?;
+        self.is_read(row).then_some(row)
+    }
+
+    /// Whether who reads now sees the row.
+    fn is_read(&self, row: usize) -> bool {
+        let mut unseen = self.wal.iter().filter(|tx| self.unseen.contains(&tx.xid));
+        self.standing(row).is_there()
+            && (self.unseen.is_empty()
+                || !unseen.any(|tx| tx.changes.iter().any(|change| change.row == Some(row))))
+    }
+
+    /// A row that a user comes upon, mostly a late one that waits.
+    fn some_row(&self, rng: &mut Rng) -> Option<usize> {
+        let back = if rng.bool() { 20 } else { self.rows.len() };
+        let first = self.rows.len().saturating_sub(back);
+        let waits = rng.u8(..4) > 0;
+        let mut tried = (0..6).filter_map(|_| rng.choice(first..self.rows.len()));
+        tried.find(|&row| {
+            self.is_read(row)
+                && !self.locked.contains(&row)
+                && (!waits || self.standing(row) == Standing::Waiting)
+        })
+    }
+
+    /// A user locks a row, or all locks end.
     pub(super) fn lock(&mut self, rng: &mut Rng) {
-        let rows = self.table(|_| true);
-        if rows.is_empty() || rng.u8(..3) == 0 {
-            self.locked.clear();
-        } else {
-            self.locked.push(rows[rng.usize(..rows.len())]);
+        match self.some_row(rng) {
+            Some(row) if rng.u8(..5) > 0 => self.locked.push(row),
+            _ => self.locked.clear(),
         }
     }
 
     /// A user deletes a row, delivered or not. That its deletion may be gone after a crash concerns nobody
     /// here: it is flushed.
     pub(super) fn user_deletes(&mut self, rng: &mut Rng) -> Option<usize> {
-        let mut rows = self.table(|_| true);
-        rows.retain(|row| !self.locked.contains(row));
-        let row = *rng.choice(&rows)?;
+        let row = self.some_row(rng)?;
         self.change_rows(vec![row], Standing::DeletedByUser);
         self.shown = self.insert;
         Some(row)

@@ -114,6 +114,7 @@ impl Postgres {
         self.relay = None;
         self.publication = Guard { changed_by: 0, good: true };
         self.standings.clear();
+        self.by_id.clear();
         for tx in self.wal.clone() {
             let rows: Vec<_> = tx.changes.iter().filter_map(|change| change.row).collect();
             self.stand(&rows, Standing::Waiting);

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::*;
 
+mod marking;
+
 const NOW: Duration = Duration::from_secs(1);
 
 fn settings() -> Settings {

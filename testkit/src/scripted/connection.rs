@@ -79,6 +79,7 @@ impl Connection<'_> {
                 std::thread::sleep(Duration::from_millis(2));
                 continue;
             }
+            let _turn = self.shared.turn.read();
             match self.read(&mut chunk) {
                 // Closed, by the peer or by drop_connections.
                 Ok(0) => return Ok(()),

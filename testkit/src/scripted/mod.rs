@@ -1,12 +1,13 @@
 //! A STOMP broker that does what a test tells it to, at any speed.
 
 mod connection;
+mod queues;
 mod reply;
 
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
 pub use reply::{Reply, Verdict};
@@ -309,6 +310,8 @@ struct Shared {
     ended: AtomicBool,
     sends: AtomicU64,
     heartbeats: AtomicU64,
+    // Shared by connections that read and count, alone to who waits until they have.
+    turn: RwLock<()>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -329,6 +332,7 @@ impl Default for Shared {
             ended: AtomicBool::new(false),
             sends: AtomicU64::new(0),
             heartbeats: AtomicU64::new(0),
+            turn: RwLock::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
         }

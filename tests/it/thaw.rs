@@ -21,10 +21,13 @@ fn a_relay_that_thaws_after_another_took_over_sends_and_writes_nothing() {
         stopped.status()["in_flight"]["bytes"].as_u64() > Some(16_000_000)
     });
     stopped.freeze();
-    database.sql(&format!(
-        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{}'",
+    // A walsender that was told so while its socket was full goes only when it is told again: it wants to tell
+    // its client, and waits.
+    let end = format!(
+        "SELECT count(pg_terminate_backend(active_pid)) FROM pg_replication_slots WHERE slot_name = '{}'",
         database.name()
-    ));
+    );
+    until(LONG, "the slot is free", || database.sql(&end) == "0");
     let mut second = relay(&database, &other.address()).start();
     second.await_ready(LONG);
     other.wait_for_sends(2000, LONG);

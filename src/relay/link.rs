@@ -21,7 +21,7 @@ use super::standby::Standby;
 use super::standing::{self, LookError, SlotStanding, Standing, Unfit};
 use super::stop::Stop;
 use super::timeline::{self, Turn};
-use super::{first_start, supervisor};
+use super::{first_start, former, supervisor};
 use crate::lsn::Lsn;
 use crate::source::{self, Origin, Remedy, Session, SourceError, Started};
 use crate::store::guard::KeptGuard;
@@ -311,7 +311,9 @@ async fn take(
         make_again(needs).await?;
         return Err(SourceError::Reopen("the slot was made again").into());
     }
-    let turned = row.is_some_and(|row| row.timeline != timeline);
+    let on = row.map(|row| row.timeline);
+    former::check(&first_start.source, &session, last, on).await.map_err(OpenError::Stop)?;
+    let turned = on.is_some_and(|on| on != timeline);
     let state = store.slot(slot).await.map_err(unknown)?;
     let (guard, told) = guard(needs, &store).await?;
     // A row that somebody has deleted knew what waits.
@@ -327,8 +329,7 @@ async fn take(
     needs.told.store(false, Ordering::Relaxed);
     needs.settled.store(false, Ordering::Relaxed);
     debug!(epoch = taken.epoch, "the slot is ours");
-    let turn =
-        timeline::turn(&first_start.source, last, row.map(|row| row.timeline), &session).await;
+    let turn = timeline::turn(&first_start.source, last, on, &session).await;
     let gone = || SourceError::Confirmed("the slot is gone".to_owned());
     let state = state.ok_or_else(gone)?;
     let recovery = taken.recovering.then(|| Job {

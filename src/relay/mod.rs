@@ -9,6 +9,7 @@
 mod broker_side;
 mod clock;
 pub mod first_start;
+mod former;
 pub mod from_config;
 mod guarding;
 mod housekeeping;

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use super::first_start::{FirstStart, PrepareError};
-use crate::source;
+use crate::source::{self, Origin, SourceError};
 use crate::store::name::one_line;
 use crate::store::setup::{self, Event};
-use crate::store::{Store, StoreError};
+use crate::store::{Server, Store, StoreError};
 
 /// How often it is said whom the slot waits for.
 const WATCH_EACH: Duration = Duration::from_secs(2);
@@ -22,9 +22,14 @@ pub(super) async fn make(
     on_event: &mut impl FnMut(Event<'_>),
 ) -> Result<(), PrepareError> {
     let slot = &wanted.source.slot;
-    store.begin_relay(slot, &store.server().await?).await?;
+    let server = store.server().await?;
+    store.begin_relay(slot, &server).await?;
     let found = store.guard(&wanted.setup.publication, &wanted.setup.tables).await?;
     let mut connection = source::connect(&wanted.source).await?;
+    let Server { system_identifier, timeline, .. } = server;
+    if connection.origin != (Origin { system_identifier, timeline }) {
+        return Err(SourceError::OtherServer(connection.address.to_string()).into());
+    }
     let creator = i32::try_from(connection.process_id).unwrap_or_default();
     let made = {
         let mut made = std::pin::pin!(source::create_slot(&mut connection, slot, failover));

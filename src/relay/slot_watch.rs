@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::lsn::Lsn;
 use crate::store::{Lag, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::slot_danger::{Bytes, Danger, SlotWal, WalRate};
@@ -27,6 +28,8 @@ pub(super) struct SlotWatch {
     next_settings: Duration,
     /// The danger that there was at the last look.
     last: Option<Danger>,
+    /// How far PostgreSQL had sent when it was last seen waiting for standbys.
+    held_at: Option<Lsn>,
 }
 
 impl SlotWatch {
@@ -38,6 +41,7 @@ impl SlotWatch {
             settings: Throttle::new(SETTING_SAID_AGAIN),
             next_settings: Duration::ZERO,
             last: None,
+            held_at: None,
         }
     }
 
@@ -46,6 +50,7 @@ impl SlotWatch {
     pub(super) fn unknown(&mut self, telemetry: &Telemetry) {
         self.rate.forget();
         self.next_settings = Duration::ZERO;
+        self.held_at = None;
         telemetry.update(|status, _| status.source.slot_seconds_left = None);
     }
 
@@ -91,7 +96,26 @@ impl SlotWatch {
                     warn!("{text}");
                 }
             }
+            self.tell_held_back(store, slot, now).await?;
         }
+        Ok(())
+    }
+
+    /// Waiting for standbys is told when nothing was sent from one look to the next.
+    async fn tell_held_back(
+        &mut self,
+        store: &Store,
+        slot: &str,
+        now: Duration,
+    ) -> Result<(), StoreError> {
+        let held = store.held_back(slot).await?;
+        let at = held.as_ref().and_then(|held| held.sent);
+        if let Some(held) = held.filter(|held| held.sent.is_some() && held.sent == self.held_at)
+            && self.dangers.allow("held back", now).is_some()
+        {
+            warn!("slot {slot} {held}");
+        }
+        self.held_at = at;
         Ok(())
     }
 

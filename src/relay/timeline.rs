@@ -10,7 +10,6 @@ use crate::source::{self, Origin, Session};
 /// The server is on another timeline than before.
 pub(super) struct Turn {
     before: u32,
-    now: u32,
     /// Where the timeline of before ended; none: that is not known.
     end: Option<Lsn>,
     /// Whether this process has itself read on the timeline of before.
@@ -43,16 +42,13 @@ pub(super) async fn turn(
         "PostgreSQL is on another timeline: a failover, or a restore; what is not known to be delivered is \
          published again"
     );
-    Some(Turn { before, now, end, lived: last.is_some() })
+    Some(Turn { before, end, lived: last.is_some() })
 }
 
 impl Pump {
     /// Says what was published and is not on this server.
     pub(super) fn turned(&mut self, turn: &Turn) {
-        let Turn { before, now, end, lived } = *turn;
-        if now < before {
-            warn!("timeline {now} is the older one: does a former primary still accept writes?");
-        }
+        let Turn { before, end, lived } = *turn;
         // The ids of what is not on this server may be given to other rows.
         self.engine.forget_marks_from(end.unwrap_or(Lsn::INVALID));
         let Some(end) = end else {

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod consumer;
+pub mod crossroads;
 pub mod http;
 pub mod ports;
 pub mod postgres;
@@ -20,6 +21,7 @@ pub mod wait;
 pub mod walpost;
 
 pub use consumer::{Ack, Consumer, Message};
+pub use crossroads::Crossroads;
 pub use postgres::{Database, Postgres};
 pub use rabbitmq::{RabbitMq, Vhost};
 pub use scripted::{Receipts, ScriptedBroker, Verdict};

@@ -1,6 +1,8 @@
 //! A slot that may be lost, and settings of the server that would lose it one day: said in time, with
 //! what to type.
 
+use std::collections::BTreeSet;
+
 use walpost::store::{ConnectSettings, Store};
 use walpost_testkit::{Postgres, ScriptedBroker, Walpost, until};
 
@@ -201,4 +203,84 @@ fn a_synchronous_standby_is_what_postgresql_takes_for_one() {
         assert_eq!(settings.is_synchronous(), expected, "{settings:?}");
     }
     assert!(walpost.terminate(LONG).success());
+}
+
+/// PostgreSQL 18 does so at a checkpoint, to a slot that nobody reads from for long enough.
+#[test]
+fn a_slot_that_was_idle_for_too_long_is_lost_and_both_ways_on_help() {
+    let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
+    let mut first = relay(&server, &broker);
+    publish(&server, 1);
+    broker.wait_for_sends(1, LONG);
+    assert!(first.terminate(LONG).success(), "{}", first.log());
+    publish(&server, 2);
+
+    let timeout = "idle_replication_slot_timeout";
+    let known = format!("SELECT count(*) FROM pg_settings WHERE name = '{timeout}'");
+    if server.sql("postgres", &known) == "0" {
+        // Nothing like it there: the slot waits.
+        server.sql("postgres", "CHECKPOINT");
+        assert_eq!(wal_status(&server), "reserved");
+        let mut second = relay(&server, &broker);
+        broker.wait_for_sends(2, LONG);
+        assert!(second.terminate(LONG).success(), "{}", second.log());
+        assert_eq!(numbers(&broker.messages()), [1, 2]);
+        return;
+    }
+    let set = |value: &str| {
+        server.sql("postgres", &format!("ALTER SYSTEM SET {timeout} = '{value}'"));
+        server.sql("postgres", "SELECT pg_reload_conf()");
+    };
+    let lose = || {
+        set("1s");
+        until(LONG, "the slot is invalidated", || {
+            server.sql("postgres", "CHECKPOINT");
+            let reason =
+                server.sql("postgres", "SELECT invalidation_reason FROM pg_replication_slots");
+            reason == "idle_timeout"
+        });
+        set("0");
+    };
+    lose();
+    let configured = |arguments: &[&str]| {
+        walpost()
+            .arguments(arguments.iter().copied())
+            .set("postgres.url", server.url("postgres"))
+            .set("broker.hosts", broker.address())
+    };
+    let by_hand = "SELECT pg_drop_replication_slot('walpost'); DELETE FROM walpost.relay WHERE slot = 'walpost'";
+    let refused = || {
+        let finished = configured(&["run"]).output(LONG);
+        assert_eq!(finished.status.code(), Some(3), "{finished:?}");
+        let mut errors = finished.stderr.lines().filter(|line| line.starts_with("error: "));
+        let error = errors.next().unwrap_or_default().to_owned();
+        for part in [
+            "slot walpost is lost (idle_timeout): it was confirmed up to ",
+            "Either publish those rows out of the table: 'walpost run --recover'",
+            "or accept the gap: ",
+            &format!("{by_hand}, then walpost init with outbox.backfill: false"),
+        ] {
+            assert!(error.contains(part), "{part} is not in {error}");
+        }
+    };
+    refused();
+    assert_eq!(broker.sends(), 1);
+    // The first one comes again where no snapshot was certified before the end.
+    let arrived = || numbers(&broker.messages()).into_iter().collect::<BTreeSet<_>>();
+    let mut second = configured(&["run", "--recover"]).start();
+    until(LONG, "what was committed meanwhile", || arrived().contains(&2));
+    assert!(second.terminate(LONG).success(), "{}", second.log());
+
+    // The other way on: what was committed meanwhile is given up.
+    publish(&server, 3);
+    lose();
+    refused();
+    by_hand.split("; ").for_each(|statement| drop(server.sql("postgres", statement)));
+    let made = configured(&["init"]).set("outbox.backfill", "false").output(LONG);
+    assert!(made.status.success(), "{made:?}");
+    let mut third = relay(&server, &broker);
+    publish(&server, 4);
+    until(LONG, "what was committed after it", || arrived().contains(&4));
+    assert!(third.terminate(LONG).success(), "{}", third.log());
+    assert_eq!(arrived(), BTreeSet::from([1, 2, 4]));
 }

@@ -33,14 +33,15 @@ test: install ## the whole suite, on private servers
 		$(CARGO) test --workspace --test it -- --test-threads $(TEST_THREADS)
 
 # The tests whose outcome depends on the server's version, by module.
-MATRIX_TESTS := certified:: failover:: first_start:: guard:: init:: kill:: lost_slot:: patience:: recovery:: \
+MATRIX_TESTS := certified:: failover:: first_start:: guard:: init:: kill:: large:: lost_slot:: patience:: recovery:: \
 	shards:: shutdown:: slot_danger:: store:: survives:: thaw:: trouble::
 PG ?= 14 15 16 17 18
 
 matrix: ## what is promised, on each version of PostgreSQL; PG="14 18" for some of them
 	@scripts/install.sh matrix
+	$(CARGO) build --release --bin walpost
 	$(CARGO) test --workspace --no-run
-	@TEST_THREADS=$(TEST_THREADS) scripts/matrix.sh $(PG) -- $(MATRIX_TESTS)
+	@WALPOST_BIN_RELEASE="$(TARGET)/release/walpost" TEST_THREADS=$(TEST_THREADS) scripts/matrix.sh $(PG) -- $(MATRIX_TESTS)
 
 demo: install ## rows committed in PostgreSQL arrive in RabbitMQ, before your eyes, for half a minute
 	@echo 'building (some minutes the first time)'

@@ -214,6 +214,11 @@ fn check_custom(section: &mut Section<'_>, outbox: &Outbox) {
     if outbox.tables.is_empty() {
         section.problem("tables", "is needed by the layout custom; write [schema.table]");
     }
+    if outbox.retention.is_some() && outbox.columns.created_at.is_none() {
+        let text =
+            "needs to know how old a row is; name that column in outbox.columns: {created_at: …}";
+        section.problem("retention", text);
+    }
     if outbox.columns.id.is_none() {
         section.problem("columns", "names no column for the message id; write {id: …}");
     }

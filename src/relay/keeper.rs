@@ -25,6 +25,8 @@ use crate::telemetry::throttle::Throttle;
 const GUARD_EACH: Duration = Duration::from_secs(5);
 /// How often a snapshot is certified, where messages moved: our own writes are WAL, too.
 const CERTIFY_EACH: Duration = Duration::from_secs(10);
+/// How much later another relay of the database certifies, until one where nothing moved does, too.
+const WAITED_FOR: Duration = Duration::from_secs(60);
 /// How often the watermark is compared where nothing tells of it.
 const LOOK_EACH: Duration = Duration::from_millis(500);
 /// How long an answer may take.
@@ -48,6 +50,7 @@ pub(super) async fn run(
         throttle: Throttle::new(Duration::from_secs(60)),
         guard_at: Instant::now(),
         certify_at: Instant::now(),
+        compare_at: Instant::now(),
         certified_receipts: None,
     };
     let mut throttle = Throttle::new(Duration::from_secs(60));
@@ -90,6 +93,7 @@ struct Keeper {
     throttle: Throttle,
     guard_at: Instant,
     certify_at: Instant,
+    compare_at: Instant,
     /// Receipts when the last snapshot was taken that is certified; none: none is yet.
     certified_receipts: Option<u64>,
 }
@@ -198,7 +202,10 @@ impl Keeper {
             return Ok(());
         }
         let moved = self.certified_receipts != Some(now.receipts);
-        if self.certifier.is_pending() || !moved || Instant::now() < self.certify_at {
+        if self.certifier.is_pending() || Instant::now() < self.certify_at {
+            return Ok(());
+        }
+        if !moved && !self.is_waited_for(store).await? {
             return Ok(());
         }
         if self.guard(store).await? {
@@ -208,6 +215,15 @@ impl Keeper {
             self.certify_at = Instant::now() + CERTIFY_EACH;
         }
         Ok(())
+    }
+
+    /// Whether another relay's clean-up waits for this one, where nothing moves.
+    async fn is_waited_for(&mut self, store: &Store) -> Result<bool, StoreError> {
+        if Instant::now() < self.compare_at {
+            return Ok(false);
+        }
+        self.compare_at = Instant::now() + CERTIFY_EACH;
+        store.is_waited_for(&self.wanted.source.slot, WAITED_FOR).await
     }
 
     /// The row is another one's: whoever has the slot, it is not us.

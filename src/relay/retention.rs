@@ -6,6 +6,8 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::first_start::{FirstStart, GRANT_REMEDY};
+use crate::store::name::{literal, one_line};
+use crate::store::retention::HoldingBack;
 use crate::store::{Store, StoreError};
 use crate::telemetry::clock;
 use crate::telemetry::throttle::Throttle;
@@ -16,6 +18,9 @@ const BATCH: u32 = 1_000;
 const REST: Duration = Duration::from_millis(500);
 /// Between two looks, where there are none: at most and at least.
 const LOOK_EACH: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(1));
+
+/// A relay that has certified nothing for so much longer than the rows' age is gone.
+const GONE_AFTER: Duration = Duration::from_secs(600);
 
 /// What is deleted, and when.
 pub(super) struct Retention {
@@ -41,9 +46,10 @@ impl Retention {
         if Instant::now() < self.at {
             return Ok(());
         }
+        let slot = wanted.source.slot.as_str();
         let mut more = false;
         for table in wanted.tables.iter() {
-            match store.delete_delivered(table, self.after, BATCH).await {
+            match store.delete_delivered(slot, table, self.after, BATCH).await {
                 Ok(deleted) => {
                     if deleted > 0 {
                         debug!(deleted, table = %table.table, "deleted rows that were delivered long ago");
@@ -51,20 +57,46 @@ impl Retention {
                     more |= deleted >= u64::from(BATCH);
                 }
                 Err(error) if store.is_closed() => return Err(error),
-                // The relay can do without.
-                Err(error) => {
-                    let remedy = match error.code() {
-                        Some("42501") => GRANT_REMEDY,
-                        _ => "the relay goes on without (docs/operations.md, 'The outbox grows')",
-                    };
-                    if let Some(more) = self.throttle.allow("retention", clock::unix_now()) {
-                        warn!("old rows are not deleted: {error}; {remedy}{more}");
-                    }
-                }
+                Err(error) => self.refused(&table.table.to_string(), &error),
+            }
+        }
+        if !more {
+            let longer = self.after + self.after.min(GONE_AFTER);
+            for other in store.holding_back(slot, longer).await? {
+                self.held_back(&other);
             }
         }
         self.at = Instant::now()
             + if more { REST } else { (self.after / 4).clamp(LOOK_EACH.1, LOOK_EACH.0) };
         Ok(())
+    }
+    /// The relay can do without.
+    fn refused(&mut self, table: &str, error: &StoreError) {
+        let key = format!("{table} {:?}", error.code());
+        let Some(more) = self.throttle.allow(&key, clock::unix_now()) else { return };
+        let remedy = match error.code() {
+            Some("42501") => GRANT_REMEDY,
+            Some("55P03") => "somebody has locked it",
+            _ => "the relay goes on without (docs/operations.md, 'The outbox grows')",
+        };
+        warn!("old rows are not deleted, which is tried again: {error}; {remedy}{more}");
+    }
+
+    fn held_back(&mut self, other: &HoldingBack) {
+        let HoldingBack { slot, since, has_slot } = other;
+        let key = format!("slot {slot}");
+        let Some(more) = self.throttle.allow(&key, clock::unix_now()) else { return };
+        let name = one_line(&literal(slot));
+        let drop = if *has_slot {
+            format!("SELECT pg_drop_replication_slot({name}); ")
+        } else {
+            String::new()
+        };
+        warn!(
+            "rows that were delivered are not deleted before the relay of slot {} has them, too: it does not \
+             run, and has certified nothing since {since} UTC. Start it; if it is gone for good: \
+             {drop}DELETE FROM walpost.relay WHERE slot = {name} (docs/operations.md, 'The outbox grows'){more}",
+            one_line(slot)
+        );
     }
 }

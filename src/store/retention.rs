@@ -7,34 +7,42 @@ use tokio_postgres::types::Type;
 use super::connect::Store;
 use super::error::StoreError;
 use super::name::ident;
-use super::query::Param;
+use super::query::{Fields, Param};
 use super::waiting::OutboxTable;
 
 const WHAT: &str = "deleting rows that were delivered";
 
+/// A relay that does not run, and without which nothing is deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldingBack {
+    /// Its slot.
+    pub slot: String,
+    /// Since when it has certified nothing, as PostgreSQL prints it (UTC).
+    pub since: String,
+    /// Whether the slot is there.
+    pub has_slot: bool,
+}
+
 impl Store {
     /// Deletes rows that were made longer than `after` ago and are covered by the certified snapshot of
-    /// *every* relay of this database; at most `most`. Answers how many.
+    /// *every* relay of this database, that of `slot` among them; at most `most`. Answers how many.
     ///
     /// # Errors
-    /// [`StoreError`]: 42501 without DELETE on the table.
+    /// [`StoreError`]: 42501 without DELETE on the table, 55P03 while somebody has locked it.
     pub async fn delete_delivered(
         &self,
+        slot: &str,
         table: &OutboxTable,
         after: Duration,
         most: u32,
     ) -> Result<u64, StoreError> {
         let Some(made) = &table.created_at else { return Ok(0) };
-        let Some(certified) = self.certified_snapshots().await? else { return Ok(0) };
+        let Some(certified) = self.certified_snapshots(slot).await? else { return Ok(0) };
         let mut delivered: Vec<_> =
             certified.iter().map(|snapshot| table.covered(snapshot)).collect();
         if let Some(share) = &table.share {
             // What is another shard's, that shard's relay deletes: it may not even have begun.
             delivered.push(format!("({share})"));
-        }
-        if let Some(status) = &table.status {
-            // 1: it waits, or its mark does.
-            delivered.push(format!("w.{} <> 1", ident(status)));
         }
         // By ctid: there may be no index on anything else. A row that is changed meanwhile is left.
         let sql = format!(
@@ -52,21 +60,65 @@ impl Store {
         );
         let seconds = after.as_secs_f64();
         let params: [Param<'_>; 1] = [(&seconds, Type::FLOAT8)];
-        match self.one(WHAT, &sql, &params).await {
-            // Somebody has locked such a row: later.
-            Err(error) if error.code() == Some("55P03") => Ok(0),
-            deleted => deleted?.count(0),
-        }
+        self.one(WHAT, &sql, &params).await?.count(0)
     }
 
-    /// The certified snapshots of all relays of this database; none: one of them has none yet, or there
-    /// is no relay.
-    async fn certified_snapshots(&self) -> Result<Option<Vec<String>>, StoreError> {
-        let sql = "SELECT certified_snapshot::text FROM walpost.relay WHERE database_oid =
+    /// The certified snapshots of all relays of this database; none: one of them has none yet, or that of
+    /// `slot` is not among them.
+    async fn certified_snapshots(&self, slot: &str) -> Result<Option<Vec<String>>, StoreError> {
+        let sql =
+            "SELECT slot = $1, certified_snapshot::text FROM walpost.relay WHERE database_oid =
             (SELECT oid FROM pg_database WHERE datname = current_database())";
-        let rows = self.rows("reading the certified snapshots", sql, &[]).await?;
-        let snapshots: Result<Vec<Option<String>>, _> = rows.iter().map(|row| row.get(0)).collect();
-        let snapshots: Option<Vec<String>> = snapshots?.into_iter().collect();
-        Ok(snapshots.filter(|snapshots| !snapshots.is_empty()))
+        let what = "reading the certified snapshots";
+        let rows = self.rows(what, sql, &[(&slot, Type::TEXT)]).await?;
+        let (mut snapshots, mut own) = (Vec::with_capacity(rows.len()), false);
+        for row in &rows {
+            own |= row.get::<bool>(0)?;
+            let Some(snapshot) = row.get(1)? else { return Ok(None) };
+            snapshots.push(snapshot);
+        }
+        Ok(own.then_some(snapshots))
+    }
+
+    /// The relays of this database that do not run, and have certified nothing for so much longer than
+    /// that of `slot` that they hold its clean-up back.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn holding_back(
+        &self,
+        slot: &str,
+        longer: Duration,
+    ) -> Result<Vec<HoldingBack>, StoreError> {
+        let sql = "SELECT other.slot, to_char(other.since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+                there.slot_name IS NOT NULL
+            FROM walpost.relay AS mine
+                JOIN (SELECT *, coalesce(confirmed_at, created_at) AS since FROM walpost.relay) AS other
+                    USING (database_oid)
+                LEFT JOIN pg_replication_slots AS there ON there.slot_name = other.slot::name
+                    AND there.database = current_database()
+            WHERE mine.slot = $1 AND other.slot <> $1 AND NOT coalesce(there.active, false)
+                AND other.since < mine.confirmed_at - $2 * interval '1 second' ORDER BY other.slot";
+        let seconds = longer.as_secs_f64();
+        let params: [Param<'_>; 2] = [(&slot, Type::TEXT), (&seconds, Type::FLOAT8)];
+        let rows = self.rows("looking for relays that are gone", sql, &params).await?;
+        let relay = |row: &Fields| {
+            Ok(HoldingBack { slot: row.get(0)?, since: row.get(1)?, has_slot: row.get(2)? })
+        };
+        rows.iter().map(relay).collect()
+    }
+
+    /// Whether another relay of this database has certified something since `slot` did, and `later`: what
+    /// it has delivered is not deleted before this one knows that it has nothing to do with it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_waited_for(&self, slot: &str, later: Duration) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT FROM walpost.relay AS mine
+                JOIN walpost.relay AS other USING (database_oid) WHERE mine.slot = $1
+                AND other.confirmed_at > mine.confirmed_at + $2 * interval '1 second')";
+        let seconds = later.as_secs_f64();
+        let params: [Param<'_>; 2] = [(&slot, Type::TEXT), (&seconds, Type::FLOAT8)];
+        self.one("comparing the certified snapshots", sql, &params).await?.get(0)
     }
 }

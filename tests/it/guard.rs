@@ -130,11 +130,11 @@ fn a_row_filter_or_a_column_list() {
     }
 }
 
-const EVENTS: &str =
+pub const EVENTS: &str =
     "id bigint PRIMARY KEY, body jsonb, made timestamptz DEFAULT clock_timestamp()";
 
 /// A relay of a table of the test's own.
-fn of_events(database: &Database<'_>, broker: &ScriptedBroker, tables: &str) -> Builder {
+pub fn of_events(database: &Database<'_>, broker: &ScriptedBroker, tables: &str) -> Builder {
     relay(database, &broker.address())
         .set("outbox.layout", "custom")
         .set("outbox.tables", tables)
@@ -143,7 +143,7 @@ fn of_events(database: &Database<'_>, broker: &ScriptedBroker, tables: &str) -> 
         .set("outbox.key", "")
 }
 
-fn insert(database: &Database<'_>, table: &str, from: u64, to: u64) {
+pub fn insert(database: &Database<'_>, table: &str, from: u64, to: u64) {
     database.sql(&format!(
         "INSERT INTO {table} (id, body) SELECT n, jsonb_build_object('n', n)
          FROM generate_series({from}, {to}) n"

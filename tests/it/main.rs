@@ -33,6 +33,7 @@ mod patience;
 mod recovery;
 mod refusals;
 mod relay;
+mod retention;
 mod rig;
 mod scene;
 mod settings;

@@ -223,6 +223,36 @@ fn an_emitted_message_of_another_shard_is_skipped_and_counted() {
     assert!(mine.terminate(LONG).success(), "{}", mine.log());
 }
 
+/// Of a row that is another's a relay knows that it has not passed over it, no more.
+#[test]
+fn clean_up_waits_for_both_relays() {
+    let pair = Pair::new();
+    if is_too_old(&pair.database) {
+        return;
+    }
+    let ready = |index| {
+        let mut relay = pair.relay(index).set("outbox.retention", "1s").start();
+        relay.await_ready(LONG);
+        relay
+    };
+    let rows = || pair.database.sql("SELECT count(*) FROM walpost.outbox");
+    let (mut mine, mut other) = (ready(0), ready(1));
+    insert(&pair.database, 1, 100);
+    until(LONG, "both to have cleaned up", || rows() == "0");
+    assert!(other.terminate(LONG).success(), "{}", other.log());
+    insert(&pair.database, 101, 300);
+    let line = mine.wait_for_log("rows that were delivered are not deleted before", LONG);
+    assert!(line.contains(&of(&pair.database, 1)), "{line}");
+    assert_eq!(rows(), "200");
+    let mut other = ready(1);
+    until(LONG, "both to have cleaned up", || rows() == "0");
+    let sent: BTreeSet<u64> = pair.sent().concat().into_iter().collect();
+    assert_eq!((sent.len(), pair.sent().concat().len()), (300, 300));
+    for relay in [&mut mine, &mut other] {
+        assert!(relay.terminate(LONG).success(), "{}", relay.log());
+    }
+}
+
 /// The procedure of docs/operations.md, from one relay to two.
 #[test]
 fn one_relay_becomes_two_without_loss() {

@@ -48,7 +48,7 @@ demo: install ## rows committed in PostgreSQL arrive in RabbitMQ, before your ey
 	@$(CARGO) build --quiet --release --workspace --bin walpost --bin demo
 	@scripts/sandboxed.sh $(TARGET)/release/demo
 
-bench: install ## the benchmarks, as ratios beside absolute figures; ONLY=start|drain|rabbitmq|latency
+bench: install ## the benchmarks, as ratios beside absolute figures; ONLY=start|drain|marking|rabbitmq|latency
 	@$(CARGO) build --quiet --release --workspace --bins
 	@scripts/sandboxed.sh $(TARGET)/release/walpost-bench $(ONLY)
 

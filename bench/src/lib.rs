@@ -8,6 +8,7 @@ pub mod backlog;
 pub mod drain;
 pub mod frames;
 pub mod latency;
+pub mod marking;
 pub mod pace;
 pub mod programs;
 pub mod proxy;

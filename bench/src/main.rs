@@ -1,14 +1,16 @@
-//! `make bench`: `walpost-bench [rabbitmq|drain|latency|start]`, without an argument all of them.
+//! `make bench`: `walpost-bench [rabbitmq|drain|marking|latency|start]`, without an argument all of them.
 
-use walpost_bench::{backlog, drain, latency, rabbitmq, start, table};
+use walpost_bench::{backlog, drain, latency, marking, rabbitmq, start, table};
 use walpost_testkit::RabbitMq;
 
 /// Rows of a backlog.
 const ROWS: u64 = 200_000;
+/// Rows that are marked.
+const MARKED: u64 = 100_000;
 
 fn main() {
     let only = std::env::args().nth(1);
-    let parts = ["start", "drain", "rabbitmq", "latency"];
+    let parts = ["start", "drain", "marking", "rabbitmq", "latency"];
     if let Some(only) = &only
         && !parts.contains(&only.as_str())
     {
@@ -25,6 +27,9 @@ fn main() {
     }
     if wanted("drain") {
         lines.extend(drain::run(&server, ROWS));
+    }
+    if wanted("marking") {
+        lines.extend(marking::run(&server, MARKED));
     }
     if wanted("rabbitmq") || wanted("latency") {
         let broker = RabbitMq::start();

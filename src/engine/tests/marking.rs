@@ -129,11 +129,12 @@ fn a_mark_waits_for_others_but_not_long() {
 fn a_full_batch_goes_at_once_and_a_small_windows_quarter_too() {
     let (mut engine, sent) = wide(BATCH as u64 + 500);
     assert_eq!(engine.marks_deadline(), Some(Duration::ZERO));
-    let first = next_marks(&mut engine, NOW);
+    let at = NOW + LINGER / 4;
+    let first = next_marks(&mut engine, at);
     assert_eq!(first, sent[..BATCH]);
     first.iter().for_each(|receipt| engine.marked(*receipt));
-    assert_eq!(engine.marks_deadline(), Some(NOW + LINGER), "the rest waits for others again");
-    assert_eq!(next_marks(&mut engine, NOW + LINGER), sent[BATCH..]);
+    assert_eq!(engine.marks_deadline(), Some(at + LINGER), "the rest waits for others again");
+    assert_eq!(next_marks(&mut engine, at + LINGER), sent[BATCH..]);
 
     let mut engine = Engine::new(Settings { messages: 8, ..settings() });
     engine.session_started(Lsn(0));
@@ -326,10 +327,10 @@ fn what_waits_for_its_mark_is_no_suspect_and_no_careful_head() {
     assert_eq!(engine.stuck(0), None, "another is the oldest now");
     let batch = next_marks(&mut engine, NOW);
     engine.marked(batch[0]);
+    read_marked(&mut engine, 2, 2);
     for _ in 0..2 {
         assert_eq!(receipt_all(&mut engine, NOW).len(), 1, "a mark ends no suspicion");
     }
-    read_marked(&mut engine, 2, 2);
     assert_eq!(send_all(&mut engine).len(), 2, "the receipts did");
 
     for _ in 0..3 {

@@ -14,7 +14,8 @@ use super::sqlstate::Class;
 /// Settings that change what is read or promised, so that neither the role's nor the database's
 /// own settings may decide: no row hidden by a policy, a commit is on disk when it is answered (here:
 /// a synchronous standby may be missing, and what it lacks of ours is only older), no other schema in
-/// between, nothing waits for ever, and no short statement is compiled first. They come last and so win over the url's.
+/// between, nothing waits for ever, and no short statement is compiled first. They come last and so
+/// win over the url's.
 const SESSION: &str = "-c row_security=off -c synchronous_commit=local -c search_path=pg_catalog \
     -c datestyle=ISO -c intervalstyle=postgres -c timezone=UTC -c extra_float_digits=1 -c bytea_output=hex \
     -c default_transaction_isolation=read\\ committed -c jit=off \

@@ -196,8 +196,6 @@ fn settings_of_later_versions_are_refused() {
         ("postgres: {tls: {mode: require}}", "postgres.tls.mode"),
         ("postgres: {tls: {ca_file: x}}", "postgres.tls.ca_file"),
         ("outbox: {layout: debezium}", "outbox.layout"),
-        ("outbox: {after_publish: delete}", "outbox.after_publish"),
-        ("outbox: {after_publish: mark}", "outbox.after_publish"),
         ("broker: {tls: {enabled: true}}", "broker.tls.enabled"),
         ("broker: {tls: {key_password: x}}", "broker.tls.key_password"),
         ("broker: {kind: artemis}", "broker.kind"),

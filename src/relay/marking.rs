@@ -88,9 +88,11 @@ impl Marker {
                 after: PATIENCE,
             }),
         };
-        if failed.is_some() {
+        if let Some(error) = &failed {
             // Whether they are marked is not known: once more.
-            self.connected = None;
+            if !matches!(error, StoreError::Server { .. }) {
+                self.connected = None;
+            }
             for (receipt, ..) in &batch.rows {
                 if !outcomes.iter().any(|(known, _)| known == receipt) {
                     outcomes.push((*receipt, false));
@@ -131,9 +133,23 @@ impl Marker {
                     unknown.insert(store.id_type(table).await?)
                 }
             };
-            let done =
-                store.mark_published(table, of, &rows, Holder { slot, epoch, walsender }).await?;
-            outcomes.extend(receipts.into_iter().zip(done));
+            let holder = Holder { slot, epoch, walsender };
+            // A row that cannot be marked is not to hold up those beside it.
+            let (mut parts, mut refused) = (vec![0..rows.len()], None);
+            while let Some(part) = parts.pop() {
+                match store.mark_published(table, of, &rows[part.clone()], holder).await {
+                    Ok(done) => outcomes.extend(receipts[part].iter().copied().zip(done)),
+                    Err(error) if !error.is_of_a_row() => return Err(error),
+                    Err(error) if part.len() == 1 => refused = Some(error),
+                    Err(_) => {
+                        let middle = part.start.midpoint(part.end);
+                        parts.extend([part.start..middle, middle..part.end]);
+                    }
+                }
+            }
+            if let Some(error) = refused {
+                return Err(error);
+            }
         }
         Ok(())
     }

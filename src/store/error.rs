@@ -93,6 +93,16 @@ impl StoreError {
         }
     }
 
+    /// Whether the values of a row are to blame, or what the database's own triggers and constraints make
+    /// of them: other rows may do.
+    #[must_use]
+    pub fn is_of_a_row(&self) -> bool {
+        // Data exceptions, integrity constraints, external routines, PL/pgSQL.
+        self.code().is_some_and(|code| {
+            ["22", "23", "2F", "38", "39", "P0"].iter().any(|class| code.starts_with(class))
+        })
+    }
+
     /// Whether the login was refused: see [`sqlstate::is_login`].
     #[must_use]
     pub fn is_login(&self) -> bool {

@@ -32,26 +32,6 @@ pub enum Mark {
     Delete,
 }
 
-impl Mark {
-    /// The column that changes.
-    #[must_use]
-    pub fn column(&self) -> Option<&str> {
-        match self {
-            Mark::Status(column) => Some(column),
-            Mark::Delete => None,
-        }
-    }
-
-    /// The right that it takes, for a GRANT.
-    #[must_use]
-    pub fn right(&self) -> String {
-        match self {
-            Mark::Status(column) => format!("UPDATE ({})", ident(column)),
-            Mark::Delete => "DELETE".to_owned(),
-        }
-    }
-}
-
 /// A table whose rows are marked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MarkedTable {
@@ -87,6 +67,16 @@ pub struct Holder<'a> {
 pub struct IdType(String);
 
 impl MarkedTable {
+    /// The rights that it takes beside SELECT, for a GRANT. Rows cannot be locked without the right to
+    /// update one of their columns.
+    #[must_use]
+    pub fn rights(&self) -> String {
+        match &self.mark {
+            Mark::Status(column) => format!("UPDATE ({})", ident(column)),
+            Mark::Delete => format!("DELETE, UPDATE ({})", ident(&self.id)),
+        }
+    }
+
     /// The statement. With `skip_locked` it passes over rows that somebody else has locked.
     fn sql(&self, of: &IdType, skip_locked: bool) -> String {
         let (table, id) = (self.table.quoted(), ident(&self.id));
@@ -147,13 +137,18 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn missing_grant(&self, table: &MarkedTable) -> Result<Option<String>, StoreError> {
-        let sql = "SELECT CASE WHEN $2::text IS NULL THEN has_table_privilege($1::text::regclass, 'DELETE')
-                ELSE has_column_privilege($1::text::regclass, $2, 'UPDATE') END, session_user::text";
-        let (quoted, column) = (table.table.quoted(), table.mark.column());
-        let params: [Param<'_>; 2] = [(&quoted, Type::TEXT), (&column, Type::TEXT)];
+        let sql = "SELECT has_column_privilege($1::text::regclass, $2, 'UPDATE')
+                AND (has_table_privilege($1::text::regclass, 'DELETE') OR NOT $3), session_user::text";
+        let quoted = table.table.quoted();
+        let (column, delete) = match &table.mark {
+            Mark::Status(column) => (column, false),
+            Mark::Delete => (&table.id, true),
+        };
+        let params: [Param<'_>; 3] =
+            [(&quoted, Type::TEXT), (column, Type::TEXT), (&delete, Type::BOOL)];
         let row = self.one("looking up the right to mark rows", sql, &params).await?;
         let (may, role): (bool, String) = (row.get(0)?, row.get(1)?);
-        Ok((!may).then(|| format!("GRANT {} ON {quoted} TO {}", table.mark.right(), ident(&role))))
+        Ok((!may).then(|| format!("GRANT {} ON {quoted} TO {}", table.rights(), ident(&role))))
     }
 
     /// Prepares the session for marking: it waits for nobody for long, and finds rows by their index

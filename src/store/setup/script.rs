@@ -9,7 +9,6 @@ use super::{SetupError, SetupSettings, create_slot_sql, inspect};
 use crate::config::Failover;
 use crate::store::connect::{ConnectSettings, Store};
 use crate::store::error::StoreError;
-use crate::store::marking::Mark;
 use crate::store::name::{ident, literal, one_line, quoted_list};
 use crate::store::publication;
 use crate::store::schema;
@@ -168,15 +167,15 @@ fn write_role(out: &mut String, contents: &Contents<'_>) {
         "GRANT CONNECT ON DATABASE {} TO {role};\n\
          GRANT USAGE ON SCHEMA {schemas} TO {role};\n\
          GRANT SELECT ON walpost.schema_version TO {role};\n\
-         -- DELETE is for outbox.retention and for outbox.after_publish: delete.\n\
+         -- DELETE is for outbox.retention.\n\
          GRANT SELECT, DELETE ON {} TO {role};\n\
          GRANT SELECT, INSERT, UPDATE ON walpost.relay TO {role};",
         ident(database),
         quoted_list(tables)
     );
-    for marked in contents.settings.marks.iter().filter(|marked| marked.mark != Mark::Delete) {
-        let (right, table) = (marked.mark.right(), marked.table.quoted());
-        let _ = writeln!(out, "GRANT {right} ON {table} TO {role};");
+    for marked in &contents.settings.marks {
+        let (rights, table) = (marked.rights(), marked.table.quoted());
+        let _ = writeln!(out, "-- For outbox.after_publish.\nGRANT {rights} ON {table} TO {role};");
     }
     let _ = writeln!(
         out,

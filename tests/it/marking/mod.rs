@@ -225,36 +225,51 @@ fn a_mark_without_a_status_column_is_a_mistake() {
     );
 }
 
-#[test]
-fn a_role_that_may_not_mark_is_told_the_grant() {
-    let (database, broker) = (DJANGO.database(), ScriptedBroker::start());
-    let role = format!("{}_relay", database.name());
-    let settings = DJANGO
-        .relay(&database, &broker)
-        .set("postgres.url", database.url().replace("postgres@", &format!("{role}@")));
-    let as_admin = DJANGO.relay(&database, &broker);
-    assert!(as_admin.clone().arguments(["init"]).output(LONG).status.success());
-    // What --dry-run prints is what it takes.
-    let printed = settings.clone().arguments(["init", "--dry-run"]).output(LONG).stdout;
-    let grant = format!("GRANT UPDATE (\"status\") ON \"public\".\"published\" TO \"{role}\";");
-    assert!(printed.contains(&grant), "{printed}");
-    let rights = printed.lines().filter(|line| line.starts_with("GRANT ")).collect::<Vec<_>>();
-    database.sql(&format!("CREATE ROLE {role} LOGIN REPLICATION; {}", rights.join("\n")));
-    database.sql(&format!("REVOKE UPDATE (status) ON published FROM {role}"));
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_not_mark_is_told_the_grant() {
+    for (case, rights, right) in [
+        (DJANGO, "UPDATE (\"status\") ON \"public\".\"published\"", "UPDATE (status)"),
+        (DELETED, "DELETE, UPDATE (\"id\") ON \"walpost\".\"outbox\"", "UPDATE (id)"),
+    ] {
+        let (database, broker) = (case.database(), ScriptedBroker::start());
+        let role = format!("{}_relay", database.name());
+        let as_admin = case.relay(&database, &broker);
+        let url = database.url().replace("postgres@", &format!("{role}@"));
+        let settings = as_admin.clone().set("postgres.url", url);
+        assert!(as_admin.arguments(["init"]).output(LONG).status.success());
+        // What --dry-run prints is what it takes.
+        let printed = settings.clone().arguments(["init", "--dry-run"]).output(LONG).stdout;
+        let grant = format!("GRANT {rights} TO \"{role}\";");
+        assert!(printed.contains(&grant), "{printed}");
+        let grants = printed.lines().filter(|line| line.starts_with("GRANT "));
+        let grants = grants.collect::<Vec<_>>().join("\n");
+        database.sql(&format!("CREATE ROLE {role} LOGIN REPLICATION; {grants}"));
+        database.sql(&format!("REVOKE {right} ON {} FROM {role}", case.name));
 
-    let finished = settings.start().finish(LONG);
-    assert_eq!(finished.status.code(), Some(3), "{finished:?}");
-    let said = "rows of public.published are to be marked when they are published (outbox.after_publish), and may \
-        not be: GRANT UPDATE (\"status\") ON \"public\".\"published\" TO";
-    assert!(finished.stderr.contains(said), "{}", finished.stderr);
+        let finished = settings.start().finish(LONG);
+        assert_eq!(finished.status.code(), Some(3), "{finished:?}");
+        let said = format!(
+            "are to be marked when they are published (outbox.after_publish), and may not be: GRANT {rights} TO"
+        );
+        assert!(finished.stderr.contains(&said), "{}", finished.stderr);
 
-    database.sql(&grant);
-    let mut walpost = settings.start();
-    walpost.await_ready(LONG);
-    DJANGO.insert(&database, 10);
-    DJANGO.await_marked(&database);
-    let lsn = position(&database);
-    until(LONG, "all is confirmed", || is_confirmed(&database, &lsn));
-    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
-    database.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+        database.sql(&grant);
+        let mut walpost = settings.start();
+        walpost.await_ready(LONG);
+        let _ = walpost.wait_for_log("the slot is read from now on", LONG);
+        // With these rights it also gets round a row that is locked.
+        broker.freeze();
+        case.insert(&database, 10);
+        let user = database.server().client_to(database.name()).await;
+        let lock = format!("BEGIN; SELECT FROM {} LIMIT 1 FOR UPDATE", case.name);
+        user.batch_execute(&lock).await.unwrap();
+        broker.thaw();
+        until(LONG, "the others to be marked", || case.open(&database) == 1);
+        user.batch_execute("COMMIT").await.unwrap();
+        case.await_marked(&database);
+        let lsn = position(&database);
+        until(LONG, "all is confirmed", || is_confirmed(&database, &lsn));
+        assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+        database.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+    }
 }

@@ -296,7 +296,10 @@ impl Driver {
         self.pg.locked.clear();
         self.thaw()?;
         self.judge.timeline(&self.pg)?;
-        let limit = self.now + (super::PROBE_AFTER + super::RECEIPT_TIMEOUT) * 6;
+        let rows = u32::try_from(self.pg.rows.len()).unwrap();
+        let limit = self.now
+            + (super::PROBE_AFTER + super::RECEIPT_TIMEOUT) * 6
+            + Duration::from_millis(200) * rows; // a small window takes them one by one
         let mut span = Duration::from_millis(100);
         for _ in 0..10_000 {
             let before = self.progress();
@@ -360,8 +363,8 @@ impl Driver {
     }
 
     /// What goes on while anything does.
-    fn progress(&self) -> (u64, Lsn, u64) {
-        (self.tally.receipts, self.pg.confirmed(), self.pg.xid)
+    fn progress(&self) -> (u64, Lsn, u64, usize) {
+        (self.tally.receipts, self.pg.confirmed(), self.pg.xid, self.judge.waiting())
     }
 }
 

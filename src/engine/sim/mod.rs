@@ -12,15 +12,16 @@
 //!   the slot, the recovery, the certified snapshot;
 //! - `marker` and `table`: the SQL side that marks rows once they have a receipt, with locks, deletions and
 //!   lost answers;
-//! - `judge`, `identity`, `lanes`, `delivered` and `marked`: the rules, kept with plain lists and nothing of the engine's
-//!   own ideas.
+//! - `judge`, `identity`, `lanes`, `delivered` and `marked`: the rules, kept with plain lists and nothing
+//!   of the engine's own ideas.
 //!
 //! **How it argues.** The promise is that the position confirmed to PostgreSQL is never past a
-//! committed row without a receipt. The judge sees both ends: what exists on the server's present
-//! timeline and what the broker has answered, so it needs no trust in the engine to check that
-//! whenever a confirmed position moves, as far as the slot's stream brings the rows. Then all faults
-//! end, and everything that exists must be stored, confirmed and certified within bounded time: an
-//! engine that is safe because it does nothing fails.
+//! committed row without a receipt, nor, where rows are marked, past one that is not marked. The judge
+//! sees both ends: what exists on the server's present timeline, what is marked there and what the
+//! broker has answered, so it needs no trust in the engine to check that whenever a confirmed position
+//! moves, as far as the slot's stream brings the rows. No row is marked that no receipt was given for.
+//! Then all faults end, and everything that exists must be stored, confirmed, certified and marked within
+//! bounded time: an engine that is safe because it does nothing fails.
 //! These two are the *outside* rules. The others hold the engine to an exact value wherever one
 //! follows from the design (the watermark, the window, the next message of a lane, which change is
 //! known, when to probe and when to close), so a fault shows in the step that commits it.

@@ -10,7 +10,12 @@ use crate::scene::{database, numbers, publish_each, relay};
 /// Waits until everything committed so far is certified.
 #[track_caller]
 pub fn await_certified(database: &Database<'_>) {
-    let xid = database.sql("SELECT pg_current_xact_id()");
+    // Of the last row: nothing is certified because of what is nobody's message, as a new transaction is.
+    let last = database.sql(
+        "SELECT string_agg(format('SELECT max(xmin::text::bigint) FROM %I.%I', schemaname, tablename),
+            ' UNION ALL ') FROM pg_publication_tables WHERE pubname = 'walpost'",
+    );
+    let xid = database.sql(&format!("SELECT max(xid) FROM ({last}) AS row (xid)"));
     until(LONG, "a certified snapshot", || {
         database.sql(&format!(
             "SELECT coalesce(pg_visible_in_snapshot('{xid}', certified_snapshot), false) FROM walpost.relay"

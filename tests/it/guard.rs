@@ -57,22 +57,31 @@ fn brings_every_row(
 }
 
 #[test]
-fn a_table_taken_out_of_the_publication_and_added_again() {
-    for running in [true, false] {
+fn a_change_of_the_publication_that_was_undone_before_anybody_looked() {
+    let table = (
+        "DROP TABLE walpost.outbox",
+        "ADD TABLE walpost.outbox",
+        "table walpost.outbox was taken out of publication walpost and added again",
+    );
+    let inserts = (
+        "SET (publish = 'update')",
+        "SET (publish = 'insert')",
+        "publication walpost was altered or made anew",
+    );
+    for (running, (change, back, words)) in [(true, table), (false, table), (false, inserts)] {
         let (database, broker) = (database(), ScriptedBroker::start());
         let relay = relay(&database, &broker.address());
         let mut walpost = delivered(&database, &broker, &relay);
         if !running {
             assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
         }
-        database.sql("ALTER PUBLICATION walpost DROP TABLE walpost.outbox");
+        database.sql(&format!("ALTER PUBLICATION walpost {change}"));
         publish_each(&database, "/queue/q", 4, 6);
-        database.sql("ALTER PUBLICATION walpost ADD TABLE walpost.outbox");
+        database.sql(&format!("ALTER PUBLICATION walpost {back}"));
         publish_each(&database, "/queue/q", 7, 8);
         if !running {
             walpost = relay.start();
         }
-        let words = "table walpost.outbox was taken out of publication walpost and added again";
         stops(walpost, &[words, "'walpost run --recover' publishes"]);
         // And again, for as long as nobody acts.
         stops(relay.start(), &[words]);
@@ -229,12 +238,18 @@ async fn a_second_table_is_added_while_a_transaction_is_open() {
     database.sql(&format!("CREATE TABLE events ({EVENTS}); CREATE TABLE more ({EVENTS})"));
     let relay = of_events(&database, &broker, "public.events");
     let mut walpost = events_delivered(&database, &broker, &relay);
+    // Older than anything that is open: only that the table is new tells that it is not delivered.
+    insert(&database, "more", 10, 10);
+    insert(&database, "events", 11, 11);
+    await_certified(&database);
     let open = database.client().await;
     let row = "INSERT INTO more (id, body) VALUES (4, '{\"n\": 4}')";
     open.batch_execute(&format!("BEGIN; {row}")).await.unwrap();
-    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
     // Committed before the table is added, and while the relay that passes over it still certifies.
     insert(&database, "more", 7, 8);
+    insert(&database, "events", 9, 9);
+    await_certified(&database);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
     let both = of_events(&database, &broker, "public.events,public.more");
     // While that transaction is open the table can be added, and the relay goes on.
     let init = both.clone().arguments(["init"]).output(LONG);
@@ -248,7 +263,7 @@ async fn a_second_table_is_added_while_a_transaction_is_open() {
         .unwrap();
     until(LONG, "what was inserted before the table was added", || {
         let arrived = numbers(&broker.messages());
-        (1..=8).all(|n| arrived.contains(&n))
+        (1..=11).all(|n| arrived.contains(&n))
     });
     await_certified(&database);
     assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
@@ -265,4 +280,58 @@ fn a_table_that_is_renamed_for_a_moment_is_still_the_outbox() {
          ALTER TABLE walpost.other RENAME TO outbox; COMMIT",
     );
     brings_every_row(&database, &broker, &mut walpost, 4);
+}
+
+/// Where a publication is of all tables there is no entry that would tell, and PostgreSQL lets a table be unlogged.
+#[test]
+fn a_table_of_a_publication_of_all_tables_that_is_another_one_or_was_unlogged() {
+    for (change, told) in [
+        (format!("DROP TABLE events; CREATE TABLE events ({EVENTS})"), true),
+        ("ALTER TABLE events SET UNLOGGED".to_owned(), false),
+    ] {
+        let (database, broker) = (database(), ScriptedBroker::start());
+        database.sql(&format!(
+            "CREATE TABLE events ({EVENTS});
+             CREATE PUBLICATION walpost FOR ALL TABLES
+                WITH (publish = 'insert', publish_via_partition_root = true)"
+        ));
+        let relay = of_events(&database, &broker, "public.events");
+        let mut walpost = events_delivered(&database, &broker, &relay);
+        assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+        database.sql(&change);
+        insert(&database, "events", 4, 6);
+        let mut walpost = if told {
+            let words = "table public.events is another one than before";
+            stops(relay.start(), &[words, "'walpost run --recover'"]);
+            recovering(&relay)
+        } else {
+            // The rows never were in the WAL.
+            database.sql("ALTER TABLE events SET LOGGED");
+            let walpost = relay.start();
+            walpost.wait_for_log("table public.events was rewritten", LONG);
+            walpost
+        };
+        until(LONG, "every row", || {
+            let arrived = numbers(&broker.messages());
+            (1..=6).all(|n| arrived.contains(&n))
+        });
+        assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    }
+}
+
+/// A table that the publication names can't have been unlogged, and is rewritten in good order.
+#[test]
+fn a_table_that_is_rewritten_costs_no_repeats() {
+    let (database, broker) = (database(), ScriptedBroker::start());
+    let relay = relay(&database, &broker.address());
+    let mut walpost = delivered(&database, &broker, &relay);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    database.sql("VACUUM FULL walpost.outbox");
+    let mut walpost = relay.start();
+    publish_each(&database, "/queue/q", 4, 4);
+    broker.wait_for_sends(4, LONG);
+    await_all_confirmed(&database);
+    assert_eq!(numbers(&broker.messages()), [1, 2, 3, 4]);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    assert!(!walpost.log().contains("was rewritten"), "{}", walpost.log());
 }

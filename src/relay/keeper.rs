@@ -25,8 +25,6 @@ use crate::telemetry::throttle::Throttle;
 const GUARD_EACH: Duration = Duration::from_secs(5);
 /// How often a snapshot is certified, where messages moved: our own writes are WAL, too.
 const CERTIFY_EACH: Duration = Duration::from_secs(10);
-/// How much later another relay of the database certifies, until one where nothing moved does, too.
-const WAITED_FOR: Duration = Duration::from_secs(60);
 /// How often the watermark is compared where nothing tells of it.
 const LOOK_EACH: Duration = Duration::from_millis(500);
 /// How long an answer may take.
@@ -205,11 +203,14 @@ impl Keeper {
         if self.certifier.is_pending() || Instant::now() < self.certify_at {
             return Ok(());
         }
-        if !moved && !self.is_waited_for(store).await? {
+        let waited_for = if moved { None } else { self.waited_for(store).await? };
+        if !moved && waited_for.is_none() {
             return Ok(());
         }
         if self.guard(store).await? {
-            let mark = store.mark().await?;
+            let mut mark = store.mark().await?;
+            // As late as the other one, so that neither waits for the other for ever.
+            mark.at = waited_for.unwrap_or(mark.at);
             let position = mark.position;
             self.certifier.taken(on, (mark, now.receipts), position);
             self.certify_at = Instant::now() + CERTIFY_EACH;
@@ -217,13 +218,13 @@ impl Keeper {
         Ok(())
     }
 
-    /// Whether another relay's clean-up waits for this one, where nothing moves.
-    async fn is_waited_for(&mut self, store: &Store) -> Result<bool, StoreError> {
+    /// Since when another relay's clean-up waits for this one, where nothing moves.
+    async fn waited_for(&mut self, store: &Store) -> Result<Option<String>, StoreError> {
         if Instant::now() < self.compare_at {
-            return Ok(false);
+            return Ok(None);
         }
         self.compare_at = Instant::now() + CERTIFY_EACH;
-        store.is_waited_for(&self.wanted.source.slot, WAITED_FOR).await
+        store.waited_for(&self.wanted.source.slot).await
     }
 
     /// The row is another one's: whoever has the slot, it is not us.

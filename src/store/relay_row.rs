@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::connect::Store;
 use super::error::StoreError;
@@ -138,13 +138,8 @@ impl Store {
         let sql = "INSERT INTO walpost.relay
                 (slot, system_identifier, timeline, database_oid, state)
             VALUES ($1, $2, $3, $4, 'creating') ON CONFLICT (slot) DO NOTHING";
-        let (identifier, timeline) = signed(server);
-        let params: [Param<'_>; 4] = [
-            (&slot, Type::TEXT),
-            (&identifier, Type::INT8),
-            (&timeline, Type::INT4),
-            (&server.database_oid, Type::OID),
-        ];
+        let of_server = OfServer::new(server);
+        let params = of_server.params(&slot);
         self.rows("writing the slot's row in walpost.relay", sql, &params).await.map(drop)
     }
 
@@ -172,19 +167,13 @@ impl Store {
                     ELSE row.exported_snapshot END,
                 recovery_cursor = CASE WHEN NOT $5 THEN row.recovery_cursor END
             RETURNING epoch, state = 'recovering', last_receipted::text";
-        let (identifier, timeline) = signed(server);
         const WHAT: &str = "raising the epoch in walpost.relay";
         let unreadable =
             |error: serde_json::Error| StoreError::Answer { what: WHAT, cause: error.to_string() };
         let guard = guard.to_json()?;
-        let params: [Param<'_>; 6] = [
-            (&slot, Type::TEXT),
-            (&identifier, Type::INT8),
-            (&timeline, Type::INT4),
-            (&server.database_oid, Type::OID),
-            (&recover, Type::BOOL),
-            (&guard, Type::TEXT),
-        ];
+        let of_server = OfServer::new(server);
+        let mut params = of_server.params(&slot);
+        params.extend([(&recover as &(dyn ToSql + Sync), Type::BOOL), (&guard, Type::TEXT)]);
         let row = self.one(WHAT, sql, &params).await?;
         let last: Option<&str> = row.get(2)?;
         let last_receipted = last.map(serde_json::from_str).transpose().map_err(unreadable)?;
@@ -202,7 +191,29 @@ fn relay_row(row: &Fields) -> Result<RelayRow, StoreError> {
     })
 }
 
-/// As PostgreSQL keeps them.
-pub(super) fn signed(server: &Server) -> (i64, i32) {
-    (server.system_identifier.cast_signed(), server.timeline.cast_signed())
+/// What a row says of its server, as PostgreSQL keeps it.
+pub(super) struct OfServer {
+    system_identifier: i64,
+    timeline: i32,
+    database_oid: u32,
+}
+
+impl OfServer {
+    pub(super) fn new(server: &Server) -> Self {
+        OfServer {
+            system_identifier: server.system_identifier.cast_signed(),
+            timeline: server.timeline.cast_signed(),
+            database_oid: server.database_oid,
+        }
+    }
+
+    /// The first four parameters of a statement that writes a row: the slot, and these.
+    pub(super) fn params<'a>(&'a self, slot: &'a &str) -> Vec<Param<'a>> {
+        vec![
+            (slot, Type::TEXT),
+            (&self.system_identifier, Type::INT8),
+            (&self.timeline, Type::INT4),
+            (&self.database_oid, Type::OID),
+        ]
+    }
 }

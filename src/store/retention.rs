@@ -108,17 +108,17 @@ impl Store {
         rows.iter().map(relay).collect()
     }
 
-    /// Whether another relay of this database has certified something since `slot` did, and `later`: what
-    /// it has delivered is not deleted before this one knows that it has nothing to do with it.
+    /// When another relay of this database has certified something that `slot` has not; none: no other
+    /// waits for it. What that one has delivered is not deleted before this one knows that it has nothing
+    /// to do with it.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn is_waited_for(&self, slot: &str, later: Duration) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS (SELECT FROM walpost.relay AS mine
-                JOIN walpost.relay AS other USING (database_oid) WHERE mine.slot = $1
-                AND other.confirmed_at > mine.confirmed_at + $2 * interval '1 second')";
-        let seconds = later.as_secs_f64();
-        let params: [Param<'_>; 2] = [(&slot, Type::TEXT), (&seconds, Type::FLOAT8)];
-        self.one("comparing the certified snapshots", sql, &params).await?.get(0)
+    pub async fn waited_for(&self, slot: &str) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT max(other.confirmed_at)::text FROM walpost.relay AS mine
+                JOIN walpost.relay AS other USING (database_oid)
+            WHERE mine.slot = $1 AND other.confirmed_at > mine.confirmed_at";
+        let what = "comparing the certified snapshots";
+        self.one(what, sql, &[(&slot, Type::TEXT)]).await?.get(0)
     }
 }

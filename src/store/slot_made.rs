@@ -10,7 +10,7 @@ use super::error::StoreError;
 use super::guard::{Guard, KeptGuard};
 use super::name::literal;
 use super::query::Param;
-use super::relay_row::signed;
+use super::relay_row::OfServer;
 use super::server::Server;
 
 impl Store {
@@ -118,14 +118,9 @@ impl Store {
                 CASE WHEN $5 THEN pg_current_snapshot() END, (SELECT confirmed_flush_lsn
                     FROM pg_replication_slots WHERE slot_name = $1::text::name)
             ON CONFLICT (slot) DO NOTHING";
-        let (identifier, timeline) = signed(server);
-        let params: [Param<'_>; 5] = [
-            (&slot, Type::TEXT),
-            (&identifier, Type::INT8),
-            (&timeline, Type::INT4),
-            (&server.database_oid, Type::OID),
-            (&recover, Type::BOOL),
-        ];
+        let of_server = OfServer::new(server);
+        let mut params = of_server.params(&slot);
+        params.push((&recover, Type::BOOL));
         self.rows("writing the slot's row in walpost.relay", sql, &params).await.map(drop)
     }
 
@@ -147,14 +142,9 @@ impl Store {
                 exported_snapshot = CASE WHEN $5 THEN pg_current_snapshot() END,
                 confirmed_lsn = NULL, confirmed_at = NULL
             WHERE slot = $1 RETURNING true";
-        let (identifier, timeline) = signed(server);
-        let params: [Param<'_>; 5] = [
-            (&slot, Type::TEXT),
-            (&identifier, Type::INT8),
-            (&timeline, Type::INT4),
-            (&server.database_oid, Type::OID),
-            (&slot_is_there, Type::BOOL),
-        ];
+        let of_server = OfServer::new(server);
+        let mut params = of_server.params(&slot);
+        params.push((&slot_is_there, Type::BOOL));
         let what = "taking over the slot's row in walpost.relay";
         Ok(self.first(what, sql, &params).await?.is_some())
     }

@@ -11,7 +11,7 @@ use crate::scene::{await_all_confirmed, database, numbers, publish_each, relay};
 
 /// The one line with which a walpost ends that needs an operator.
 #[track_caller]
-fn refused(finished: &Finished, status: i32) -> &str {
+pub fn refused(finished: &Finished, status: i32) -> &str {
     assert_eq!(finished.status.code(), Some(status), "{finished:?}");
     let mut errors = finished.stderr.lines().filter(|line| line.starts_with("error: "));
     let error = errors.next().unwrap_or_else(|| panic!("{finished:?}"));

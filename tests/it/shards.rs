@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use walpost::outbox::Shard;
 use walpost_testkit::postgres::Database;
-use walpost_testkit::walpost::{Builder, Finished};
+use walpost_testkit::walpost::Builder;
 use walpost_testkit::{ScriptedBroker, Walpost, until};
 
+use crate::lost_slot::refused;
+use crate::retention;
 use crate::rig::LONG;
 use crate::scene::{await_all_confirmed, database, numbers, publish_each, relay};
 
@@ -38,16 +40,6 @@ fn done(init: &Builder) -> String {
     let finished = init.output(LONG);
     assert!(finished.status.success(), "{finished:?}");
     finished.stdout
-}
-
-/// The one line with which a walpost ends that needs an operator.
-#[track_caller]
-fn refused(finished: &Finished, status: i32) -> &str {
-    assert_eq!(finished.status.code(), Some(status), "{finished:?}");
-    let mut errors = finished.stderr.lines().filter(|line| line.starts_with("error: "));
-    let error = errors.next().unwrap_or_else(|| panic!("{finished:?}"));
-    assert_eq!(errors.next(), None, "{finished:?}");
-    error
 }
 
 /// Before PostgreSQL 15 there are no shards; what walpost says then.
@@ -243,7 +235,8 @@ fn clean_up_waits_for_both_relays() {
     insert(&pair.database, 101, 300);
     let line = mine.wait_for_log("rows that were delivered are not deleted before", LONG);
     assert!(line.contains(&of(&pair.database, 1)), "{line}");
-    assert_eq!(rows(), "200");
+    retention::await_turn(&pair.database, &of(&pair.database, 0));
+    assert_eq!(rows(), "202");
     let mut other = ready(1);
     until(LONG, "both to have cleaned up", || rows() == "0");
     let sent: BTreeSet<u64> = pair.sent().concat().into_iter().collect();

@@ -10,11 +10,13 @@ use crate::outbox::{Context, Message, Outbox, Row, RowError, SkipReason, Unfit, 
 use crate::pgoutput::{self, Begin, Truncated, Tuple};
 use crate::source::{Incoming, SourceError};
 use crate::store::WaitingRow;
+use crate::store::name::{literal, one_line};
 use crate::telemetry::Metrics;
 
 /// What the stream is read into.
 pub(super) struct Intake {
     pub(super) outbox: Outbox,
+    slot: String,
     /// The Begin of the transaction being read.
     begin: Option<Begin>,
     /// A message that the window has no room for yet. Nothing more is read meanwhile.
@@ -32,8 +34,8 @@ pub(super) enum Halt {
 }
 
 impl Intake {
-    pub(super) fn new(outbox: Outbox, marks: bool) -> Self {
-        Intake { outbox, begin: None, pending: None, marks }
+    pub(super) fn new(outbox: Outbox, slot: String, marks: bool) -> Self {
+        Intake { outbox, slot, begin: None, pending: None, marks }
     }
 
     /// A new session: relations are described again, and the transaction begins again.
@@ -96,7 +98,9 @@ impl Intake {
                 self.begin = None;
                 engine.commit(commit.commit_lsn, commit.end_lsn).map_err(impossible)?;
             }
-            pgoutput::Message::Relation(relation) => self.describe(&relation)?,
+            pgoutput::Message::Relation(relation) => {
+                self.describe(&relation).map_err(|halt| self.unreadable(halt))?;
+            }
             pgoutput::Message::Insert(insert) => {
                 if engine.change(lsn).map_err(impossible)? == Change::Known {
                     metrics.skipped.known.inc();
@@ -127,6 +131,20 @@ impl Intake {
     pub(super) fn describe(&mut self, relation: &pgoutput::Relation<'_>) -> Result<(), Halt> {
         let taken = self.outbox.relation(relation);
         taken.map_err(|error| Halt::Stop(Stop::for_good(error, LAYOUT_REMEDY)))
+    }
+
+    /// A table that did not fit for a while: what was written then can't be read from the slot.
+    fn unreadable(&self, halt: Halt) -> Halt {
+        let Halt::Stop(Stop::ForGood { what, remedy }) = halt else { return halt };
+        let slot = one_line(&literal(&self.slot));
+        Halt::Stop(Stop::for_good(
+            what,
+            format_args!(
+                "{remedy}. If it fits again, and this comes all the same: the log has rows of the time when it \
+                 did not; SELECT pg_drop_replication_slot({slot}), then 'walpost run --recover' publishes them \
+                 out of the table (docs/operations.md, 'A table that does not fit')"
+            ),
+        ))
     }
 
     fn context(&self, lsn: Lsn, clock: &Clock) -> Result<Context, Halt> {

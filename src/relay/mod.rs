@@ -29,6 +29,7 @@ mod recovery_side;
 mod report;
 mod retention;
 mod same_slot;
+mod scan;
 mod settings;
 mod slot_maker;
 mod slot_watch;

@@ -171,7 +171,11 @@ impl Pump {
             link: Link::new(needs),
             session: None,
             started_at: Lsn::INVALID,
-            intake: Intake::new(Outbox::new(settings.outbox.clone())?, marks),
+            intake: Intake::new(
+                Outbox::new(settings.outbox.clone())?,
+                settings.source.slot.clone(),
+                marks,
+            ),
             feeding: None,
             holding: None,
             sessions: 0,
@@ -376,6 +380,9 @@ async fn confirm_and_leave(session: Option<Box<Session>>, watermark: Lsn, clock:
         return;
     };
     match tokio::time::timeout(GOODBYE, session.finish(watermark, clock)).await {
+        Ok(Ok(())) if watermark == Lsn::INVALID => {
+            info!("stopped; nothing was confirmed beyond what was confirmed before");
+        }
         Ok(Ok(())) => info!(confirmed = %watermark, "stopped"),
         Ok(Err(error)) => warn!("the last position may not be confirmed: {error}"),
         Err(_) => warn!("the last position may not be confirmed: PostgreSQL is busy"),

@@ -13,10 +13,10 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tracing::warn;
 
+use super::scan::{self, Scan};
 use crate::pgoutput;
 use crate::store::{
-    ConnectSettings, Cursor, Next, OutboxTable, Position, Reader, Store, StoreError, WaitingColumn,
-    WaitingRow,
+    ConnectSettings, Cursor, OutboxTable, Reader, Store, StoreError, WaitingColumn, WaitingRow,
 };
 
 /// How often it is looked whether everything is visible, and when it is said that it is not.
@@ -72,6 +72,15 @@ impl fmt::Display for Described {
 }
 
 impl Described {
+    pub(super) fn new(table: &OutboxTable, reader: &Reader) -> Self {
+        Described {
+            oid: reader.oid,
+            schema: table.table.schema.clone(),
+            name: table.table.name.clone(),
+            columns: reader.columns.clone(),
+        }
+    }
+
     pub(super) fn relation(&self) -> pgoutput::Relation<'_> {
         let columns = self.columns.iter().map(|column| pgoutput::Column {
             key: false,
@@ -180,16 +189,14 @@ impl Reading<'_> {
         });
         let mut after = state.cursor.and_then(|cursor| cursor.at);
         for table in &tables[first.unwrap_or(0)..] {
-            let store = Store::connect(&self.job.sql).await?;
-            let after = after.take().filter(|_| first.is_some());
-            let max_row = self.job.max_row;
             let mut between = state.between.clone();
             if state.fresh.contains(&format!("{}.{}", table.table.schema, table.table.name)) {
                 // The snapshot was certified by a relay that passed over this table.
                 between.certified = None;
             }
-            let reader = Reader::open(store, table, &between, after.as_ref(), max_row).await?;
-            if !self.table(&keeper, table, reader).await? {
+            let after = after.take().filter(|_| first.is_some());
+            let scan = Scan::new(&self.job, &keeper, table, between, after);
+            if !self.table(scan).await? {
                 return Ok(false);
             }
         }
@@ -200,79 +207,70 @@ impl Reading<'_> {
         Ok(true)
     }
 
-    async fn table(
-        &mut self,
-        keeper: &Store,
-        table: &OutboxTable,
-        mut reader: Reader,
-    ) -> Result<bool, RecoveryError> {
-        let described = Described {
-            oid: reader.oid,
-            schema: table.table.schema.clone(),
-            name: table.table.name.clone(),
-            columns: reader.columns.clone(),
-        };
-        if !self.hand(Step::Table(described)).await {
-            return Ok(false);
-        }
+    async fn table(&mut self, mut scan: Scan<'_>) -> Result<bool, RecoveryError> {
         let (mut batch, mut bytes) = (Vec::with_capacity(BATCH), 0);
-        // A row is handed over when the next one was read: only then it is known whether its position
-        // is its own. Of rows that share one, some may be in the next chunk.
-        let mut held = None::<WaitingRow>;
-        let (mut passed, mut latest) = (None::<Position>, None::<Position>);
         loop {
-            let (row, ends_chunk, ends_table) = match reader.next().await? {
-                Next::Row(row) => (held.replace(row), false, false),
-                Next::ChunkEnd => (None, true, false),
-                Next::End => (held.take(), true, true),
-            };
-            if let Some(row) = row {
-                if row.position != latest {
-                    passed = std::mem::replace(&mut latest, row.position.clone());
-                }
+            if let Some(described) = scan.open().await?
+                && !self.hand(&mut scan, Step::Table(described)).await?
+            {
+                return Ok(false);
+            }
+            let read = scan.next().await?;
+            if let Some(row) = read.row {
                 bytes += row.values.len();
                 batch.push(row);
             }
-            if !ends_chunk && batch.len() < BATCH && bytes < BATCH_BYTES {
+            if !read.ends_chunk && batch.len() < BATCH && bytes < BATCH_BYTES {
                 continue;
             }
             bytes = 0;
             let rows = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
-            if !self.hand(Step::Rows(rows)).await {
+            if !self.hand(&mut scan, Step::Rows(rows)).await? {
                 return Ok(false);
             }
-            let shared = held.as_ref().is_some_and(|next| next.position == latest);
-            let at = if shared { &passed } else { &latest };
-            if ends_chunk && !self.chunk(keeper, table, at.as_ref()).await? {
+            if read.ends_chunk && !self.chunk(&mut scan).await? {
                 return Ok(false);
             }
-            if ends_table {
+            if read.ends_table {
                 return Ok(true);
             }
         }
     }
 
     /// Waits for the receipts of a chunk, and keeps its position.
-    async fn chunk(
-        &mut self,
-        keeper: &Store,
-        table: &OutboxTable,
-        at: Option<&Position>,
-    ) -> Result<bool, RecoveryError> {
-        if !self.hand(Step::ChunkEnds).await || self.goes_on.recv().await.is_none() {
+    async fn chunk(&mut self, scan: &mut Scan<'_>) -> Result<bool, RecoveryError> {
+        if !self.hand(scan, Step::ChunkEnds).await? {
             return Ok(false);
         }
-        if let Some(at) = at {
-            let cursor = Cursor { table: table.table.to_string(), at: Some(at.clone()) };
+        loop {
+            match tokio::time::timeout(scan::WAY_EACH, self.goes_on.recv()).await {
+                Ok(Some(())) => break,
+                Ok(None) => return Ok(false),
+                Err(_) => scan.make_way().await?,
+            }
+        }
+        scan.make_way_in_time().await?;
+        if let Some(at) = scan.end_chunk() {
+            let cursor = Cursor { table: scan.table.table.to_string(), at: Some(at) };
             let Job { slot, epoch, .. } = &self.job;
-            if !keeper.keep_cursor(slot, *epoch, &cursor).await? {
+            if !scan.keeper.keep_cursor(slot, *epoch, &cursor).await? {
                 return Err(RecoveryError::Superseded);
             }
         }
-        Ok(self.hand(Step::Kept).await)
+        self.hand(scan, Step::Kept).await
     }
 
-    async fn hand(&self, step: Step) -> bool {
-        self.hand.send(step).await.is_ok()
+    /// `false`: the pump has gone. While it has no room, the table is not held against anybody.
+    async fn hand(&self, scan: &mut Scan<'_>, step: Step) -> Result<bool, RecoveryError> {
+        loop {
+            match tokio::time::timeout(scan::WAY_EACH, self.hand.reserve()).await {
+                Ok(Ok(room)) => {
+                    room.send(step);
+                    return Ok(true);
+                }
+                Ok(Err(_)) => return Ok(false),
+                Err(_) => scan.make_way().await?,
+            }
+        }
     }
 }

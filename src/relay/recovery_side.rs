@@ -192,6 +192,10 @@ fn failed(error: &RecoveryError) -> Halt {
         RecoveryError::Store(store) if store.class() == Class::Operator => {
             let remedy = match store.code() {
                 Some("42501") => GRANT_REMEDY,
+                // The rows are sorted; in memory for as long as they fit.
+                Some("53400") => {
+                    "raise temp_file_limit for walpost's role: ALTER ROLE … SET temp_file_limit"
+                }
                 _ => "correct outbox.tables, outbox.columns or the table",
             };
             Halt::Stop(Stop::for_good(

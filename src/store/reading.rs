@@ -1,7 +1,8 @@
 //! Reading the rows that wait, in the order in which they were made, as a cursor gives them.
 //!
 //! The values are those that pgoutput would have brought: text, by the types' output functions. One
-//! transaction holds the cursor, so that the rows are sorted once; it holds back VACUUM meanwhile.
+//! transaction holds the cursor, so that the rows are sorted once; it holds back VACUUM meanwhile. Who waits
+//! for its lock on the table can be asked for, so that it gives way.
 
 use std::fmt::Write as _;
 use std::pin::Pin;
@@ -69,6 +70,8 @@ pub enum Next {
 /// The rows of one table that wait.
 pub struct Reader {
     store: Store,
+    /// Of its connection.
+    process_id: i32,
     /// The table's oid.
     pub oid: u32,
     /// Its columns, in the order of the values.
@@ -76,10 +79,13 @@ pub struct Reader {
     ordered: bool,
     fetching: Option<Pin<Box<SimpleQueryStream>>>,
     fetched: usize,
+    /// So many are asked for.
+    chunk: usize,
 }
 
 impl Reader {
-    /// Begins to read on a connection of its own; of a row longer than `max_row` only the id is read.
+    /// Begins to read on a connection of its own; of a row longer than `max_row` only the id is read. The
+    /// first chunk has so many rows.
     ///
     /// # Errors
     /// [`StoreError`]: 42P01 where the table is missing, 42501 without SELECT on it.
@@ -89,6 +95,7 @@ impl Reader {
         between: &Between,
         after: Option<&Position>,
         max_row: usize,
+        first: usize,
     ) -> Result<Reader, StoreError> {
         let (oid, columns) = store.columns_of(table).await?;
         let select = select(table, &columns, between, after, max_row);
@@ -101,8 +108,10 @@ impl Reader {
             DECLARE walpost_waiting NO SCROLL CURSOR FOR {select}"
         );
         store.run(WHAT, &begin).await?;
+        let process_id = store.one(WHAT, "SELECT pg_backend_pid()", &[]).await?.get(0)?;
         let ordered = table.created_at.is_some();
-        Ok(Reader { store, oid, columns, ordered, fetching: None, fetched: 0 })
+        let (fetching, fetched, chunk) = (None, 0, first);
+        Ok(Reader { store, process_id, oid, columns, ordered, fetching, fetched, chunk })
     }
 
     /// The next row.
@@ -112,7 +121,7 @@ impl Reader {
     pub async fn next(&mut self) -> Result<Next, StoreError> {
         loop {
             let Some(fetching) = &mut self.fetching else {
-                let sql = format!("FETCH FORWARD {CHUNK} FROM walpost_waiting");
+                let sql = format!("FETCH FORWARD {} FROM walpost_waiting", self.chunk);
                 let stream = self.store.client().simple_query_raw(&sql).await;
                 let stream = stream.map_err(|error| StoreError::from_client(WHAT, &error))?;
                 (self.fetching, self.fetched) = (Some(Box::pin(stream)), 0);
@@ -127,10 +136,29 @@ impl Reader {
                 Some(Err(error)) => return Err(StoreError::from_client(WHAT, &error)),
                 None => {
                     self.fetching = None;
-                    return Ok(if self.fetched < CHUNK { Next::End } else { Next::ChunkEnd });
+                    let chunk = std::mem::replace(&mut self.chunk, CHUNK);
+                    return Ok(if self.fetched < chunk { Next::End } else { Next::ChunkEnd });
                 }
             }
         }
+    }
+
+    /// Whether it can go on after a row: it has an order, and a reader that is opened anew begins there.
+    #[must_use]
+    pub fn is_ordered(&self) -> bool {
+        self.ordered
+    }
+
+    /// Whether somebody waits for a lock that this one holds, and with him everybody who came later: asked
+    /// on another connection, since this one may be in the middle of a chunk.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_in_the_way(&self, on: &Store) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT FROM pg_locks AS waiting
+            WHERE NOT granted AND locktype = 'relation' AND $1 = ANY (pg_blocking_pids(pid)))";
+        let what = "asking who waits for the table";
+        on.one(what, sql, &[(&self.process_id, Type::INT4)]).await?.get(0)
     }
 
     fn row(&self, row: &SimpleQueryRow) -> Result<WaitingRow, StoreError> {

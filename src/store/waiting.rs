@@ -73,11 +73,14 @@ impl OutboxTable {
         }
         if let (Some(exported), Some(xid)) = (&between.exported, &self.xid) {
             let (xid, exported) = (ident(xid), literal(exported));
-            // An id that no transaction has had yet came with a dump, and is in no snapshot.
+            // An id that no transaction has had yet came with a dump, and is in no snapshot. While the rows
+            // are read the ids go on and pass it: then `xmin` shows that the row was there before.
             let _ = write!(
                 sql,
                 " AND (coalesce(pg_visible_in_snapshot(w.{xid}, {exported}), true)
-                    OR w.{xid} >= (SELECT pg_snapshot_xmax(pg_current_snapshot())))"
+                    OR w.{xid} >= (SELECT pg_snapshot_xmax(pg_current_snapshot()))
+                    OR pg_visible_in_snapshot({}::text::xid8, {exported}))",
+                xmin64()
             );
         }
         sql

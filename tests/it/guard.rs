@@ -335,3 +335,73 @@ fn a_table_that_is_rewritten_costs_no_repeats() {
     assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
     assert!(!walpost.log().contains("was rewritten"), "{}", walpost.log());
 }
+
+/// A slot brings nothing of what was written meanwhile, and PostgreSQL lets a partition be unlogged.
+#[test]
+fn a_partition_that_is_unlogged_for_a_moment() {
+    let moment = [
+        "ALTER TABLE events_0 SET UNLOGGED",
+        "INSERT INTO events (id, body) SELECT n, jsonb_build_object('n', n) FROM generate_series(4, 9) n",
+        "ALTER TABLE events_0 SET LOGGED",
+    ];
+    for running in [true, false] {
+        let (database, broker) = (database(), ScriptedBroker::start());
+        database.sql(&format!(
+            "CREATE TABLE events ({EVENTS}) PARTITION BY RANGE (id);
+             CREATE TABLE events_0 PARTITION OF events FOR VALUES FROM (0) TO (1000);
+             CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (1000) TO (9000)"
+        ));
+        let relay = of_events(&database, &broker, "public.events");
+        let mut walpost = events_delivered(&database, &broker, &relay);
+        let mut expected: Vec<u64> = (1..=9).collect();
+        if running {
+            // In one transaction, so that nobody sees it unlogged; others insert before and after.
+            std::thread::scope(|scope| {
+                let load = scope.spawn(|| {
+                    database.sql(
+                        "DO $$ BEGIN FOR i IN 1..3000 LOOP
+                           INSERT INTO events (id, body) SELECT n, jsonb_build_object('n', n)
+                               FROM unnest(ARRAY[1000 + i, CASE WHEN i <= 900 THEN 99 + i END]) n
+                               WHERE n IS NOT NULL;
+                           COMMIT;
+                         END LOOP; END $$",
+                    );
+                });
+                until(LONG, "load", || database.sql("SELECT count(*) > 20 FROM events") == "t");
+                database.sql(&format!("BEGIN; {}; COMMIT", moment.join("; ")));
+                load.join().unwrap();
+            });
+            expected.extend((100..=999).chain(1001..=4000));
+        } else {
+            assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+            let _ = moment.map(|sql| database.sql(sql));
+            walpost = relay.start();
+        }
+        let _ = walpost.wait_for_log("again: table public.events was rewritten", LONG);
+        until(LONG, "every row", || {
+            let mut arrived = numbers(&broker.messages());
+            arrived.sort_unstable();
+            arrived.dedup();
+            arrived == expected
+        });
+        assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    }
+}
+
+#[test]
+fn a_column_that_is_renamed_for_a_while_leads_to_a_recovery() {
+    let (database, broker) = (database(), ScriptedBroker::start());
+    let relay = relay(&database, &broker.address());
+    let mut walpost = delivered(&database, &broker, &relay);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    database.sql("ALTER TABLE walpost.outbox RENAME COLUMN body TO other");
+    database
+        .sql("INSERT INTO walpost.outbox (destination, other) VALUES ('/queue/q', '{\"n\": 4}')");
+    database.sql("ALTER TABLE walpost.outbox RENAME COLUMN other TO body");
+    publish_each(&database, "/queue/q", 5, 6);
+    let drop = format!("SELECT pg_drop_replication_slot('{}')", database.name());
+    let words = format!("{drop}, then 'walpost run --recover' publishes them");
+    stops(relay.start(), &["does not fit: it has no column 'body'", &words]);
+    database.sql(&drop);
+    brings_every_row(&database, &broker, &mut recovering(&relay), 6);
+}

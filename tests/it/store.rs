@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use walpost::store::{Class, ConnectSettings, Store};
-use walpost_testkit::Postgres;
+use walpost_testkit::{Postgres, ScriptedBroker};
 
 use crate::init;
 use crate::rig::LONG;
+use crate::scene::relay;
 
 async fn store(url: String) -> Store {
     let settings = ConnectSettings { client: url.parse().unwrap(), connect_timeout: LONG };
@@ -151,4 +152,24 @@ async fn a_refused_login_is_told_from_a_broken_network_and_shows_no_password() {
     let down = connect(server.port(), "right").await.unwrap_err();
     assert_eq!(down.class(), Class::Retry, "{down}");
     assert!(!format!("{down} {down:?}").contains("hunter"));
+}
+
+/// The keeper's connection may have found another server than the session: a new primary, say.
+#[tokio::test]
+async fn a_snapshot_is_certified_only_where_the_session_is() {
+    let (database, broker) = (Postgres::shared().fresh_database(), ScriptedBroker::start());
+    let mut walpost = relay(&database, &broker.address()).start();
+    walpost.await_ready(LONG);
+    let (slot, store) = (database.name(), store(database.url()).await);
+    let number = |sql: &str| database.sql(sql).parse::<i64>().unwrap();
+    let held = format!("SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{slot}'");
+    let walsender = u32::try_from(number(&held)).unwrap();
+    let epoch = number("SELECT epoch FROM walpost.relay");
+    let mark = store.mark().await.unwrap();
+    assert!(!store.keep_certified(slot, epoch, walsender + 1, &mark).await.unwrap());
+    assert!(!store.keep_certified(slot, epoch - 1, walsender, &mark).await.unwrap());
+    assert!(store.keep_certified(slot, epoch, walsender, &mark).await.unwrap());
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    // Nobody has the slot.
+    assert!(!store.keep_certified(slot, epoch, walsender, &mark).await.unwrap());
 }

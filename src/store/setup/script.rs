@@ -169,7 +169,8 @@ fn write_role(out: &mut String, contents: &Contents<'_>) {
          GRANT SELECT ON walpost.schema_version TO {role};\n\
          -- DELETE is for outbox.retention.\n\
          GRANT SELECT, DELETE ON {} TO {role};\n\
-         GRANT SELECT, INSERT, UPDATE ON walpost.relay TO {role};",
+         GRANT SELECT, INSERT, UPDATE ON walpost.relay TO {role};\n\
+         -- Where an outbox table has row-level security: ALTER ROLE {role} BYPASSRLS;",
         ident(database),
         quoted_list(tables)
     );

@@ -65,6 +65,28 @@ fn of_django_those_that_wait_in_the_order_in_which_they_were_added() {
 }
 
 #[test]
+fn a_row_of_django_that_is_longer_than_is_read_is_named() {
+    let (database, broker) = (database(), ScriptedBroker::start());
+    database.sql(
+        "CREATE TABLE public.published (
+            id uuid PRIMARY KEY, version varchar(100) NOT NULL, destination varchar(255) NOT NULL,
+            body jsonb NOT NULL, added timestamptz NOT NULL, expires_at timestamptz NOT NULL,
+            retry integer NOT NULL, status integer NOT NULL);
+         INSERT INTO published SELECT '00000000-0000-4000-8000-000000000001', 'v1', '/queue/q.v1',
+            to_jsonb(string_agg(md5(n::text), '')), now(), now(), 0, 1 FROM generate_series(1, 100000) AS n",
+    );
+    let settings = relay(&database, &broker.address())
+        .set("outbox.layout", "django")
+        .set("broker.max_frame_size", "64KiB");
+    let run = settings.output(LONG);
+    assert_eq!(run.status.code(), Some(3), "{run:?}");
+    let line = run.stderr.lines().last().unwrap();
+    let row = "the row '00000000-0000-4000-8000-000000000001' in public.published";
+    assert!(line.contains(row) && line.contains("correct or delete the row"), "{line}");
+    assert_eq!(broker.sends(), 0);
+}
+
+#[test]
 fn of_a_custom_table_all_with_times_without_and_with_no_time_column() {
     for times in [true, false] {
         let (database, broker) = (database(), ScriptedBroker::start());
@@ -160,10 +182,12 @@ fn of_several_tables_and_a_partitioned_one_all() {
             FROM generate_series(1501, 4000) AS n",
     );
     let columns = r#"{"id": "id", "body": "body", "created_at": "made"}"#;
-    let settings = custom(&database, &broker, r#"["public.a", "public.parted"]"#, columns);
+    let settings = custom(&database, &broker, r#"["public.parted", "public.a"]"#, columns);
     let mut walpost = settings.start();
     broker.wait_for_sends(3_000, LONG);
     walpost.kill();
+    // The same tables, in another order.
+    let settings = custom(&database, &broker, r#"["public.a", "public.parted"]"#, columns);
     let after = r#"INSERT INTO parted VALUES (4001, '{"n": 4001}')"#;
     let sent = published(&database, &settings, &broker, after);
     assert_eq!(firsts(&sent), (1..=4_001).collect::<Vec<u64>>());

@@ -3,6 +3,7 @@
 
 mod hold;
 mod layouts;
+mod locks;
 mod midway;
 mod occasions;
 mod steps;

@@ -165,17 +165,14 @@ impl Pump {
             status.in_flight.max_bytes = settings.engine.bytes;
         });
         let lanes = settings.engine.lanes.max(1);
+        let outbox = Outbox::new(settings.outbox.clone())?;
         Ok(Pump {
             clock: Clock::new(epoch),
             slot: settings.source.slot.clone(),
             link: Link::new(needs),
             session: None,
             started_at: Lsn::INVALID,
-            intake: Intake::new(
-                Outbox::new(settings.outbox.clone())?,
-                settings.source.slot.clone(),
-                marks,
-            ),
+            intake: Intake::new(outbox, settings.source.slot.clone(), marks),
             feeding: None,
             holding: None,
             sessions: 0,
@@ -380,9 +377,7 @@ async fn confirm_and_leave(session: Option<Box<Session>>, watermark: Lsn, clock:
         return;
     };
     match tokio::time::timeout(GOODBYE, session.finish(watermark, clock)).await {
-        Ok(Ok(())) if watermark == Lsn::INVALID => {
-            info!("stopped; nothing was confirmed beyond what was confirmed before");
-        }
+        Ok(Ok(())) if watermark == Lsn::INVALID => info!("stopped; nothing new was confirmed"),
         Ok(Ok(())) => info!(confirmed = %watermark, "stopped"),
         Ok(Err(error)) => warn!("the last position may not be confirmed: {error}"),
         Err(_) => warn!("the last position may not be confirmed: PostgreSQL is busy"),

@@ -78,7 +78,7 @@ fn rows_that_cannot_be_sorted_are_told_with_what_to_raise() {
     assert_eq!(run.status.code(), Some(3), "{run:?}");
     let line = run.stderr.lines().last().unwrap();
     assert!(line.contains("(SQLSTATE 53400); raise temp_file_limit for walpost's role"), "{line}");
-    assert!(run.stderr.contains("stopped; nothing was confirmed beyond"), "{run:?}");
+    assert!(run.stderr.contains("stopped; nothing new was confirmed"), "{run:?}");
 }
 
 #[test]

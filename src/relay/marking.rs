@@ -135,15 +135,15 @@ impl Marker {
             };
             let holder = Holder { slot, epoch, walsender };
             // A row that cannot be marked is not to hold up those beside it.
-            let (mut parts, mut refused) = (vec![0..rows.len()], None);
-            while let Some(part) = parts.pop() {
-                match store.mark_published(table, of, &rows[part.clone()], holder).await {
-                    Ok(done) => outcomes.extend(receipts[part].iter().copied().zip(done)),
+            let (mut parts, mut refused) = (vec![(0, rows.len())], None);
+            while let Some((from, to)) = parts.pop() {
+                match store.mark_published(table, of, &rows[from..to], holder).await {
+                    Ok(done) => outcomes.extend(receipts[from..to].iter().copied().zip(done)),
                     Err(error) if !error.is_of_a_row() => return Err(error),
-                    Err(error) if part.len() == 1 => refused = Some(error),
+                    Err(error) if to - from == 1 => refused = Some(error),
                     Err(_) => {
-                        let middle = part.start.midpoint(part.end);
-                        parts.extend([part.start..middle, middle..part.end]);
+                        let middle = from.midpoint(to);
+                        parts.extend([(from, middle), (middle, to)]);
                     }
                 }
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::marking::{Batch, Outcome};
 use super::pump::Pump;
+use crate::engine::Owed;
 use crate::store::marking::MarkedRow;
 
 impl Pump {
@@ -23,12 +24,18 @@ impl Pump {
         // One batch at a time: there is room.
         let Ok(place) = marker.try_reserve() else { return };
         let owed = self.engine.next_marks(now);
-        let rows = owed.iter().filter_map(|owed| {
-            let message = self.engine.message(owed.receipt)?;
-            let xid = owed.transaction.map(|transaction| transaction.xid);
-            Some((owed.receipt, message.table()?, MarkedRow { id: message.id().to_owned(), xid }))
-        });
-        place.send(Batch { holding, rows: rows.collect() });
+        let mut rows = Vec::with_capacity(owed.len());
+        for Owed { receipt, transaction } in owed {
+            let message = self.engine.message(receipt);
+            let Some((table, message)) = message.and_then(|m| Some((m.table()?, m))) else {
+                // Only what has a table is marked: this does not happen.
+                self.engine.not_marked(receipt, now);
+                continue;
+            };
+            let xid = transaction.map(|transaction| transaction.xid);
+            rows.push((receipt, table, MarkedRow { id: message.id().to_owned(), xid }));
+        }
+        place.send(Batch { holding, rows });
     }
 
     /// The marker has done what it could.

@@ -54,10 +54,10 @@ impl Pump {
         if let Some(last) = last_receipted.filter(|_| self.sessions == 1) {
             self.engine.resume(last.transaction(), last.change());
         }
-        self.engine.session_started(confirmed);
         if let Some(turn) = turn {
             self.turned(&turn);
         }
+        self.engine.session_started(confirmed);
         self.intake.clear();
         self.started_at = confirmed;
         info!(host = %session.address, %confirmed, "streaming from slot {}", self.slot);

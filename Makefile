@@ -33,8 +33,8 @@ test: install ## the whole suite, on private servers
 		$(CARGO) test --workspace --test it -- --test-threads $(TEST_THREADS)
 
 # The tests whose outcome depends on the server's version, by module.
-MATRIX_TESTS := certified:: failover:: first_start:: guard:: init:: kill:: large:: lost_slot:: patience:: recovery:: \
-	shards:: shutdown:: slot_danger:: store:: survives:: thaw:: trouble::
+MATRIX_TESTS := certified:: failover:: first_start:: guard:: init:: kill:: large:: lost_slot:: marking:: patience:: recovery:: \
+	retention:: shards:: shutdown:: slot_danger:: store:: survives:: thaw:: trouble::
 PG ?= 14 15 16 17 18
 
 matrix: ## what is promised, on each version of PostgreSQL; PG="14 18" for some of them

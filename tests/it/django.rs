@@ -12,12 +12,7 @@ use walpost_testkit::{Consumer, Message, Walpost, python, until};
 
 use crate::door;
 use crate::rig::{LONG, Rig};
-use crate::scene::{await_all_confirmed, is_confirmed, position};
-
-const TABLE: &str = "CREATE TABLE public.published (
-    id uuid PRIMARY KEY, version varchar(100) NOT NULL, destination varchar(255) NOT NULL,
-    body jsonb NOT NULL, added timestamptz NOT NULL, expires_at timestamptz NOT NULL,
-    retry integer NOT NULL, status integer NOT NULL)";
+use crate::scene::{PUBLISHED, await_all_confirmed, is_confirmed, position};
 
 /// Destination (the model has put the version behind it) and body, as the README shows them.
 const EXAMPLES: [(&str, &str); 5] = [
@@ -95,7 +90,7 @@ fn is_pythons(time: &str) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_example_of_the_readme_is_read_by_stomp_py_and_stomp_rs() {
     let rig = Rig::new();
-    rig.database.sql(TABLE);
+    rig.database.sql(PUBLISHED);
     for queue in ["python", "rust"] {
         rig.vhost.declare_queue(queue);
         rig.vhost.bind("amq.topic", queue, "#");
@@ -130,7 +125,7 @@ async fn each_example_of_the_readme_is_read_by_stomp_py_and_stomp_rs() {
 #[test]
 fn only_scheduled_rows_are_published_and_updates_are_not() {
     let rig = Rig::new();
-    rig.database.sql(TABLE);
+    rig.database.sql(PUBLISHED);
     rig.vhost.declare_queue("q.v1");
     let mut walpost = rig.walpost().set("outbox.layout", "django").start();
     await_streaming(&mut walpost);
@@ -157,8 +152,8 @@ fn only_scheduled_rows_are_published_and_updates_are_not() {
 #[test]
 fn the_later_versions_have_headers_of_their_own() {
     let rig = Rig::new();
-    rig.database.sql(TABLE);
-    rig.database.sql("ALTER TABLE published ADD headers jsonb, ALTER version DROP NOT NULL");
+    rig.database.sql(PUBLISHED);
+    rig.database.sql("ALTER PUBLISHED published ADD headers jsonb, ALTER version DROP NOT NULL");
     rig.vhost.declare_queue("q.v1");
     let mut walpost =
         rig.walpost().set("outbox.layout", "django").set("outbox.header_style", "dop").start();

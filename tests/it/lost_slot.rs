@@ -184,10 +184,15 @@ fn a_row_of_another_cluster_or_database_is_left_to_an_operator() {
 fn another_timeline_is_said_and_each_session_raises_the_epoch() {
     let (database, broker) = (database(), ScriptedBroker::start());
     let _ = init::init(&database);
+    // An older one than it was read on: a former primary.
     database.sql("UPDATE walpost.relay SET timeline = 7");
+    let error = refused(&relay(&database, &broker.address()).output(LONG), 3);
+    assert!(error.contains("is on timeline 1, and walpost has read on timeline 7"), "{error}");
+
+    database.sql("UPDATE walpost.relay SET timeline = 0");
     let mut walpost = relay(&database, &broker.address()).start();
     let line = walpost.wait_for_log("another timeline", LONG);
-    assert!(line.contains("before=7 now=1"), "{line}");
+    assert!(line.contains("before=0 now=1"), "{line}");
     // What is not known to be delivered is published again, then the slot is read.
     until(LONG, "the recovery to end", || row(&database) == "streaming 1");
     assert!(walpost.terminate(LONG).success(), "{}", walpost.log());

@@ -7,7 +7,7 @@ use walpost_testkit::{Postgres, ScriptedBroker, Walpost, until};
 use crate::guard::{EVENTS, insert, of_events};
 use crate::init;
 use crate::rig::{LONG, walpost};
-use crate::scene::{database, publish_each, relay};
+use crate::scene::{PUBLISHED, database, publish_each, relay};
 
 const HELD_BACK: &str = "rows that were delivered are not deleted before the relay of slot";
 
@@ -112,12 +112,7 @@ fn a_relay_that_has_nothing_to_do_holds_nobody_up() {
 #[test]
 fn rows_of_django_go_by_when_they_were_added() {
     let (database, broker) = (database(), ScriptedBroker::start());
-    database.sql(
-        "CREATE TABLE public.published (
-            id uuid PRIMARY KEY, version varchar(100) NOT NULL, destination varchar(255) NOT NULL,
-            body jsonb NOT NULL, added timestamptz NOT NULL, expires_at timestamptz NOT NULL,
-            retry integer NOT NULL, status integer NOT NULL)",
-    );
+    database.sql(PUBLISHED);
     let insert = |body: &str, added: &str| {
         database.sql(&format!(
             "INSERT INTO published VALUES (gen_random_uuid(), 'v1', '/queue/q.v1', '{body}', {added},

@@ -7,6 +7,12 @@ use walpost_testkit::{Postgres, until};
 
 use crate::rig::{LONG, walpost};
 
+/// The table of django-outbox-pattern 0.7.
+pub const PUBLISHED: &str = "CREATE TABLE public.published (
+    id uuid PRIMARY KEY, version varchar(100) NOT NULL, destination varchar(255) NOT NULL,
+    body jsonb NOT NULL, added timestamptz NOT NULL, expires_at timestamptz NOT NULL,
+    retry integer NOT NULL, status integer NOT NULL)";
+
 /// A database of the shared PostgreSQL, for tests that bring their own broker.
 pub fn database() -> Database<'static> {
     Postgres::shared().fresh_database()

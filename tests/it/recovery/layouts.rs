@@ -7,7 +7,7 @@ use walpost_testkit::{ScriptedBroker, until};
 use super::hold::{Cut, Hold};
 use super::{firsts, schema_only, state};
 use crate::rig::LONG;
-use crate::scene::{await_all_confirmed, database, numbers, relay};
+use crate::scene::{PUBLISHED, await_all_confirmed, database, numbers, relay};
 
 /// Runs until nothing waits any more, then `after` comes by the stream. Gives the numbers that arrived.
 fn published(
@@ -45,12 +45,9 @@ fn custom(
 #[test]
 fn of_django_those_that_wait_in_the_order_in_which_they_were_added() {
     let (database, broker) = (database(), ScriptedBroker::start());
+    database.sql(PUBLISHED);
     database.sql(
-        "CREATE TABLE public.published (
-            id uuid PRIMARY KEY, version varchar(100) NOT NULL, destination varchar(255) NOT NULL,
-            body jsonb NOT NULL, added timestamptz NOT NULL, expires_at timestamptz NOT NULL,
-            retry integer NOT NULL, status integer NOT NULL);
-         INSERT INTO published SELECT gen_random_uuid(), 'v1', '/queue/q.v1',
+        "INSERT INTO published SELECT gen_random_uuid(), 'v1', '/queue/q.v1',
             jsonb_build_object('n', n), now() - n * interval '1 s', now(), 0, 1 + n % 2
          FROM generate_series(1, 2500) AS n",
     );
@@ -67,12 +64,9 @@ fn of_django_those_that_wait_in_the_order_in_which_they_were_added() {
 #[test]
 fn a_row_of_django_that_is_longer_than_is_read_is_named() {
     let (database, broker) = (database(), ScriptedBroker::start());
+    database.sql(PUBLISHED);
     database.sql(
-        "CREATE TABLE public.published (
-            id uuid PRIMARY KEY, version varchar(100) NOT NULL, destination varchar(255) NOT NULL,
-            body jsonb NOT NULL, added timestamptz NOT NULL, expires_at timestamptz NOT NULL,
-            retry integer NOT NULL, status integer NOT NULL);
-         INSERT INTO published SELECT '00000000-0000-4000-8000-000000000001', 'v1', '/queue/q.v1',
+        "INSERT INTO published SELECT '00000000-0000-4000-8000-000000000001', 'v1', '/queue/q.v1',
             to_jsonb(string_agg(md5(n::text), '')), now(), now(), 0, 1 FROM generate_series(1, 100000) AS n",
     );
     let settings = relay(&database, &broker.address())

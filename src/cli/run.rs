@@ -1,6 +1,7 @@
 //! `walpost run`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tracing::error;
 use tracing_subscriber::filter::LevelFilter;
@@ -40,11 +41,11 @@ async fn relay(config: &Config, recover: bool) -> Result<(), Stop> {
         what: error.to_string(),
         remedy: "correct the configuration".to_owned(),
     };
-    let mut first_start = from_config::first_start(config).map_err(|error| misfit(&error))?;
-    first_start.remake_lost |= recover;
+    let first_start = from_config::first_start(config).map_err(|error| misfit(&error))?;
+    first_start.told.store(recover, Ordering::Relaxed);
     let settings = from_config::settings(config).map_err(|error| misfit(&error))?;
     let retention = config.outbox.retention;
-    let plan = Plan { settings, first_start, recover, retention };
+    let plan = Plan { settings, first_start, retention };
     let telemetry = Telemetry::new(&config.replication.slot, &config.replication.publication);
     if let Some(listen) = &config.http.listen {
         let server = http::Server::bind(&listen.to_string(), Arc::clone(&telemetry)).await;

@@ -47,6 +47,9 @@ impl<M> Engine<M> {
         let receipted = Receipted { commit_time: held.commit_time, last_sent: held.last_sent };
         let state = self.lanes.get_mut(lane)?;
         self.window.detach(&mut state.order, key);
+        if let Some(held) = self.window.get_mut(key) {
+            held.receipted_at = now;
+        }
         state.careful = state.careful.saturating_sub(1);
         if self.marking.owed.is_empty() {
             self.marking.since = now;
@@ -59,6 +62,15 @@ impl<M> Engine<M> {
     #[must_use]
     pub fn owed(&self) -> usize {
         self.marking.len()
+    }
+
+    /// How many of them have waited for so long. Walks the window: for the status, not for each row.
+    #[must_use]
+    pub fn owed_longer_than(&self, age: Duration, now: Duration) -> usize {
+        let old = |held: &&window::Held<M>| {
+            held.receipted && now.saturating_sub(held.receipted_at) >= age
+        };
+        if self.owed() == 0 { 0 } else { self.window.iter().filter(old).count() }
     }
 
     /// When [`next_marks`](Self::next_marks) has a batch; none: there is nothing to mark, or a batch

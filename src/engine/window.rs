@@ -41,6 +41,8 @@ pub(super) struct Held<M> {
     pub(super) marks: bool,
     /// It has its receipt, and is in no lane's order any more: its mark is owed.
     pub(super) receipted: bool,
+    /// Since when.
+    pub(super) receipted_at: Duration,
     /// The running number of its SEND on the lane's present connection; 0: not sent on it.
     pub(super) sent_no: u64,
     pub(super) sent_before: bool,
@@ -161,6 +163,7 @@ impl<M> Window<M> {
             payload: outgoing.payload,
             marks: outgoing.marks,
             receipted: false,
+            receipted_at: Duration::ZERO,
             sent_no: 0,
             sent_before: false,
             last_sent: Duration::ZERO,

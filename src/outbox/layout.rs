@@ -1,5 +1,6 @@
 //! Which column of a relation is what.
 
+use super::message::TableId;
 use super::settings::{Columns, LayoutKind, Settings, TableName};
 use super::unfit::Shown;
 use crate::pgoutput::Relation;
@@ -36,8 +37,8 @@ impl Role {
 pub(super) struct Layout {
     /// `schema.name`.
     pub(super) table: String,
-    /// Its place among the outbox tables, where it is known by its name or by its oid.
-    pub(super) place: Option<u16>,
+    /// The same, for marking; none: it is known neither by its name nor by its oid.
+    pub(super) table_id: Option<TableId>,
     /// For each column of a tuple the set of its roles: one column may be several things.
     pub(super) roles: Vec<u16>,
     /// For each role the name of its column and whether it is a `bytea`.
@@ -163,7 +164,7 @@ impl Wanted {
     ) -> Result<Layout, LayoutError> {
         let mut layout = Layout {
             table: format!("{}.{}", relation.namespace, relation.name),
-            place,
+            table_id: place.map(|place| TableId { place, oid: relation.oid }),
             roles: vec![0; relation.columns.len()],
             names: Default::default(),
             extra: Vec::new(),

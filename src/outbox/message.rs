@@ -33,7 +33,16 @@ pub struct Message {
     body_start: u32,
     key_hash: u64,
     frame_len: usize,
-    table: Option<u16>,
+    table: Option<TableId>,
+}
+
+/// Where a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TableId {
+    /// The place of its table among [`Settings::tables`](super::Settings::tables).
+    pub place: u16,
+    /// The table's oid: one of the same name may be another.
+    pub oid: u32,
 }
 
 impl Message {
@@ -64,10 +73,9 @@ impl Message {
         self.key_hash
     }
 
-    /// The place among [`Settings::tables`](super::Settings::tables) of the table that its row is in; none:
-    /// it has no row there.
+    /// The table that its row is in; none: it has no row in an outbox table.
     #[must_use]
-    pub fn table(&self) -> Option<u16> {
+    pub fn table(&self) -> Option<TableId> {
         self.table
     }
 
@@ -236,7 +244,7 @@ impl Draft {
     pub(super) fn finish(
         &self,
         key_hash: u64,
-        table: Option<u16>,
+        table: Option<TableId>,
         body: Body<'_>,
         max: usize,
     ) -> Result<Message, UnfitReason> {

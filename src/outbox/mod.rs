@@ -25,7 +25,7 @@ use hashbrown::HashMap;
 
 pub use hashtext::hashtext;
 pub use layout::{LayoutError, Missing};
-pub use message::{Headers, Message};
+pub use message::{Headers, Message, TableId};
 pub use settings::{
     Columns, HeaderStyle, LayoutKind, Settings, SettingsError, TableName, WaitingColumns,
 };

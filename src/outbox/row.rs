@@ -145,7 +145,7 @@ pub(super) fn compose(
         values: &values,
     };
     rules.headers.write(draft, &row);
-    let message = draft.finish(hash, layout.place, body, rules.max_frame_size)?;
+    let message = draft.finish(hash, layout.table_id, body, rules.max_frame_size)?;
     Ok((message, Dropped(own.dropped())))
 }
 

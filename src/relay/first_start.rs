@@ -2,6 +2,7 @@
 //! publication, the slot's row, slot. `walpost init` and the first start of `walpost run` are this.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::standing::{self, LookError, SlotStanding, Unfit};
 use super::{marking, slot_maker};
@@ -35,6 +36,15 @@ pub struct FirstStart {
     pub backfill: bool,
     /// Whether a slot that was lost is made again, and what was not delivered published.
     pub remake_lost: bool,
+    /// An operator told to do so, once: until the next session has begun.
+    pub told: Arc<AtomicBool>,
+}
+
+impl FirstStart {
+    /// Whether a slot that was lost is made again now.
+    pub(super) fn may_remake(&self) -> bool {
+        self.remake_lost || self.told.load(Ordering::Relaxed)
+    }
 }
 
 /// Why it could not be made.
@@ -58,6 +68,28 @@ pub enum PrepareError {
         table: String,
         /// What gives the right.
         grant: String,
+    },
+    /// The server does not take the statement.
+    #[error(
+        "rows of {table} can't be marked when they are published (outbox.after_publish): {error};"
+    )]
+    NotMarkable {
+        /// The table.
+        table: String,
+        /// Why.
+        #[source]
+        error: StoreError,
+    },
+    /// What one relay marks, another one would not find after the loss of its slot.
+    #[error(
+        "rows of {table} are to be marked when they are published (outbox.after_publish), and the relay of slot {other} \
+         reads that table, too: what this one marks, that one can't publish any more should its slot be lost;"
+    )]
+    OtherReader {
+        /// The table.
+        table: String,
+        /// The other's slot.
+        other: String,
     },
     /// Something is not there, and nothing is to be made.
     #[error("{0} does not exist, and replication.create is false")]
@@ -105,6 +137,13 @@ impl PrepareError {
             PrepareError::MayNotMark { .. } => {
                 Some("run it as an administrator, or write outbox.after_publish: keep")
             }
+            PrepareError::NotMarkable { .. } => Some(
+                "give the ids a type that can be compared, or write outbox.after_publish: keep",
+            ),
+            PrepareError::OtherReader { .. } => Some(
+                "write outbox.after_publish: keep, or divide the table (replication.shard); if that relay is gone for \
+                 good, delete its row in walpost.relay",
+            ),
             PrepareError::NotToBeMade(_) => Some("'walpost init' makes what is missing"),
         }
     }
@@ -145,7 +184,7 @@ pub async fn prepare(
 ) -> Result<(), PrepareError> {
     let store = Store::connect(&wanted.sql).await?;
     setup::alone(&store, async {
-        standing::look(&store, wanted).await?.allowed(wanted.remake_lost)?;
+        standing::look(&store, wanted).await?.allowed(wanted.may_remake())?;
         make(wanted, &store, on_event).await
     })
     .await
@@ -171,6 +210,13 @@ pub async fn adopt(
                     one_line(&slot),
                     row.system_identifier
                 )));
+                // Before the snapshot that says which rows are there.
+                for table in wanted.tables.iter() {
+                    if store.take_over_ids(table).await? > 0 {
+                        let ids = "transaction ids that this cluster has not had yet";
+                        on_event(Event::Changed(format!("rows of {} with {ids}", table.table)));
+                    }
+                }
                 let state = store.slot(&slot).await?;
                 let there = state.is_some_and(|state| state.lost().is_none());
                 store.adopt_relay(&slot, &here, there).await?;
@@ -196,7 +242,7 @@ pub async fn prepare_for_run(
 ) -> Result<(), PrepareError> {
     let store = Store::connect(&wanted.sql).await?;
     if go_on(wanted, &store, on_event).await?.is_none() {
-        return marking::check(&store, wanted).await;
+        return marking::check(&store, wanted, on_event).await;
     }
     // Another walpost may be making just these things.
     setup::alone(&store, async {
@@ -209,7 +255,7 @@ pub async fn prepare_for_run(
         }
     })
     .await?;
-    marking::check(&store, wanted).await
+    marking::check(&store, wanted, on_event).await
 }
 
 /// What a relay needs and is not there.
@@ -229,7 +275,7 @@ async fn go_on(
     let standing = standing::look(store, wanted).await?;
     // One that was being made again, and was not finished, is lost, too.
     let lost = standing.lost.is_some() || standing.row.is_some_and(|row| row.epoch > 0);
-    let standing = standing.allowed(wanted.remake_lost)?;
+    let standing = standing.allowed(wanted.may_remake())?;
     let no_slot = || Absent { what: format!("slot {}", one_line(slot)), is_first: !lost };
     if standing.slot != SlotStanding::There {
         return Ok(Some(no_slot()));
@@ -259,7 +305,7 @@ async fn make(
 ) -> Result<(), PrepareError> {
     let slot = &wanted.source.slot;
     // A slot that is lost stands in the way of nothing else.
-    let before = standing::look(store, wanted).await?.allowed(wanted.remake_lost)?;
+    let before = standing::look(store, wanted).await?.allowed(wanted.may_remake())?;
     if before.lost.is_some() {
         slot_maker::give_up_lost(wanted, store, on_event).await?;
     }

@@ -91,6 +91,7 @@ pub fn first_start(config: &Config) -> Result<FirstStart, Misconfigured> {
         create: config.replication.create,
         backfill: config.outbox.backfill,
         remake_lost: config.replication.on_slot_lost == config::OnSlotLost::Recover,
+        told: Arc::default(),
         setup: SetupSettings {
             slot: config.replication.slot.clone(),
             publication: config.replication.publication.clone(),

@@ -266,7 +266,7 @@ async fn refused(needs: &Needs, error: SourceError) -> Result<(), OpenError> {
 
 /// A slot that is lost is made again where that is allowed.
 fn allowed(needs: &Needs, standing: Standing) -> Result<Standing, OpenError> {
-    standing.allowed(needs.first_start.remake_lost).map_err(operator)
+    standing.allowed(needs.first_start.may_remake()).map_err(operator)
 }
 
 fn operator(unfit: Unfit) -> OpenError {
@@ -326,7 +326,7 @@ async fn take(
     }
     let recover = told || turned || forgotten || doubt.is_some();
     let taken = store.take_relay(slot, &server, recover, &guard).await.map_err(unknown)?;
-    needs.told.store(false, Ordering::Relaxed);
+    first_start.told.store(false, Ordering::Relaxed);
     needs.settled.store(false, Ordering::Relaxed);
     debug!(epoch = taken.epoch, "the slot is ours");
     let turn = timeline::turn(&first_start.source, last, on, &session).await;
@@ -348,7 +348,7 @@ async fn take(
 
 /// What the guard says before anything is read, and whether what may be missing is to be published.
 async fn guard(needs: &Needs, store: &Store) -> Result<(KeptGuard, bool), OpenError> {
-    let told = needs.told.load(Ordering::Relaxed);
+    let told = needs.first_start.told.load(Ordering::Relaxed);
     let settled = needs.settled.load(Ordering::Relaxed);
     match guarding::enter(store, &needs.first_start, told, settled).await.map_err(unknown)? {
         Entry::Same(guard) => Ok((guard, false)),

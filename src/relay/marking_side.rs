@@ -2,10 +2,18 @@
 
 use std::time::Duration;
 
+use tracing::warn;
+
 use super::marking::{Batch, Outcome};
 use super::pump::Pump;
 use crate::engine::Owed;
 use crate::store::marking::MarkedRow;
+
+/// Rows that are owed their marks for longer are worth a line.
+const STUCK: Duration = Duration::from_secs(5);
+const LOCKED: &str = "another session has locked them, or their commits wait for a synchronous standby; nothing past \
+    them is confirmed (SELECT pid, wait_event, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND \
+    application_name <> 'walpost' ORDER BY xact_start; and pg_prepared_xacts)";
 
 impl Pump {
     /// When the next batch is due; none: there is none, or the slot is not ours for certain.
@@ -39,13 +47,33 @@ impl Pump {
     }
 
     /// The marker has done what it could.
-    pub(super) fn marks_done(&mut self, outcomes: &[Outcome]) {
-        for (receipt, done) in outcomes {
+    pub(super) fn marks_done(&mut self, outcome: Outcome) {
+        for (receipt, done) in &outcome.rows {
             if *done {
                 self.engine.marked(*receipt);
             } else {
                 self.engine.not_marked(*receipt, self.clock.now);
             }
         }
+        if outcome.rows.iter().any(|(_, done)| !done) {
+            self.marks_refused = outcome.refused;
+        }
+    }
+
+    /// What holds up rows that are published, once it has for a while.
+    pub(super) fn marks_problem(&mut self) -> Option<String> {
+        let stuck = self.engine.owed_longer_than(STUCK, self.clock.now);
+        if stuck == 0 {
+            return None;
+        }
+        let why = match &self.marks_refused {
+            Some(refused) => refused.clone(),
+            None => LOCKED.to_owned(),
+        };
+        let what = format!("published rows can't be marked ({stuck}): {why}");
+        if let Some(more) = self.throttle.allow("marking", self.clock.now) {
+            warn!("{what}{more}");
+        }
+        Some(what)
     }
 }

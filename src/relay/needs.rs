@@ -14,8 +14,6 @@ pub(super) struct Needs {
     pub(super) first_start: Arc<FirstStart>,
     /// Where it shows.
     pub(super) telemetry: Arc<Telemetry>,
-    /// What the certified snapshot does not cover is still to be published, as an operator told.
-    pub(super) told: Arc<AtomicBool>,
     /// It is to be published, since what was open when the publication changed has ended.
     pub(super) settled: Arc<AtomicBool>,
     /// How far the slot was confirmed.
@@ -23,10 +21,8 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    pub(super) fn new(first_start: Arc<FirstStart>, told: bool, telemetry: Arc<Telemetry>) -> Self {
-        let (told, settled) = (Arc::new(AtomicBool::new(told)), Arc::default());
-        let reported = Arc::default();
-        Needs { first_start, telemetry, told, settled, reported }
+    pub(super) fn new(first_start: Arc<FirstStart>, telemetry: Arc<Telemetry>) -> Self {
+        Needs { first_start, telemetry, settled: Arc::default(), reported: Arc::default() }
     }
 
     pub(super) fn slot(&self) -> &str {

@@ -70,7 +70,7 @@ pub(super) enum Request {
     /// That somebody else has taken the slot.
     Superseded,
     /// What became of a batch of rows to be marked.
-    Marked(Vec<Outcome>),
+    Marked(Outcome),
 }
 
 /// The pump's ends of what leads outside.
@@ -118,6 +118,8 @@ pub(super) struct Pump {
     ask: Arc<Notify>,
     /// Takes rows to be marked; none: rows stay as they are.
     pub(super) marker: Option<mpsc::Sender<Batch>>,
+    /// Why one of them was refused.
+    pub(super) marks_refused: Option<String>,
     /// Receipts when the keeper was last told.
     pub(super) told_receipts: u64,
     /// How often in a row somebody else was seen to hold the slot.
@@ -152,13 +154,12 @@ impl Pump {
     pub(super) fn new(
         settings: &Settings,
         first_start: Arc<FirstStart>,
-        recover: bool,
         telemetry: Arc<Telemetry>,
         outside: Outside,
     ) -> Result<Self, SettingsError> {
         let epoch = Instant::now();
         let marks = !first_start.setup.marks.is_empty();
-        let needs = Needs::new(first_start, recover, Arc::clone(&telemetry));
+        let needs = Needs::new(first_start, Arc::clone(&telemetry));
         telemetry.update(|status, _| {
             status.phase = Phase::Connecting;
             status.in_flight.max_messages = settings.engine.messages;
@@ -179,6 +180,7 @@ impl Pump {
             progress: outside.progress,
             ask: outside.ask,
             marker: marks.then_some(outside.marker),
+            marks_refused: None,
             told_receipts: 0,
             doubts: 0,
             unsure_since: None,
@@ -289,7 +291,7 @@ impl Pump {
                     self.link.recover();
                     self.reopen("what was open when the publication changed has ended")?;
                 }
-                (Request::Marked(outcomes), _) => self.marks_done(&outcomes),
+                (Request::Marked(outcome), _) => self.marks_done(outcome),
                 (Request::Superseded, _) => self.reopen("another walpost has taken the slot")?,
             }
         }
@@ -334,14 +336,7 @@ impl Pump {
     /// Confirms what is done and says goodbye.
     async fn finish(mut self) -> Result<(), Stop> {
         self.clock.read();
-        let unmarked = self.engine.owed();
-        let unreceipted = self.engine.in_flight().messages - unmarked;
-        if unreceipted + unmarked > 0 {
-            warn!(
-                unreceipted,
-                unmarked, "stopping with messages that are not done: they will be sent again"
-            );
-        }
+        self.say_undone();
         let watermark = self.engine.watermark();
         let wall = self.clock.wall;
         let session = self.session.take();

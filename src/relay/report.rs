@@ -9,7 +9,7 @@ use super::pump::Pump;
 use crate::lsn::Lsn;
 use crate::pgoutput::PgTime;
 use crate::telemetry::clock;
-use crate::telemetry::status::Settled;
+use crate::telemetry::status::{self, Settled};
 
 /// How often.
 pub(super) const EACH: Duration = Duration::from_millis(200);
@@ -34,12 +34,12 @@ impl Pump {
         let confirmed = reported.max(self.started_at);
         let (connected, now) = (self.session.is_some(), clock::unix_now());
         let recovery = self.recovery_status();
-        let owed = self.engine.owed();
+        let (owed, unmarked) = (self.engine.owed(), self.marks_problem());
         self.telemetry.update(|status, lag| {
             status.in_flight.messages = in_flight.messages;
             status.in_flight.bytes = in_flight.bytes;
             status.recovery = recovery;
-            status.marking.owed = owed;
+            status.marking = status::Marking { owed, last_error: unmarked };
             for (lane, (blocked, unreceipted)) in status.broker.lanes.iter_mut().zip(lanes) {
                 lane.blocked = blocked && lane.connected;
                 lane.in_flight = unreceipted;
@@ -99,6 +99,21 @@ impl Pump {
             } else if self.lanes[lane].connection().is_some() {
                 info!(lane, unreceipted, "the broker no longer holds the lane");
             }
+        }
+    }
+
+    /// What is not done at the end.
+    pub(super) fn say_undone(&self) {
+        let unmarked = self.engine.owed();
+        let unreceipted = self.engine.in_flight().messages - unmarked;
+        if unreceipted > 0 {
+            warn!(unreceipted, "stopping with messages without a receipt: they will be sent again");
+        }
+        if unmarked > 0 {
+            warn!(
+                unmarked,
+                "stopping with published rows that are not marked: they will be sent again"
+            );
         }
     }
 

@@ -83,7 +83,7 @@ impl Retention {
     }
 
     fn held_back(&mut self, other: &HoldingBack) {
-        let HoldingBack { slot, since, has_slot } = other;
+        let HoldingBack { slot, since, has_slot, is_foreign } = other;
         let key = format!("slot {slot}");
         let Some(more) = self.throttle.allow(&key, clock::unix_now()) else { return };
         let name = one_line(&literal(slot));
@@ -92,6 +92,15 @@ impl Retention {
         } else {
             String::new()
         };
+        if *is_foreign {
+            warn!(
+                "rows that were delivered are not deleted before the relay of slot {} has them, too: its row came \
+                 from another database. 'walpost init --adopt' with its configuration takes it over; if there \
+                 is no such relay: DELETE FROM walpost.relay WHERE slot = {name}{more}",
+                one_line(slot)
+            );
+            return;
+        }
         warn!(
             "rows that were delivered are not deleted before the relay of slot {} has them, too: it does not \
              run, and has certified nothing since {since} UTC. Start it; if it is gone for good: \

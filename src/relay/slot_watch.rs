@@ -51,7 +51,10 @@ impl SlotWatch {
         self.rate.forget();
         self.next_settings = Duration::ZERO;
         self.held_at = None;
-        telemetry.update(|status, _| status.source.slot_seconds_left = None);
+        telemetry.update(|status, _| {
+            status.source.slot_seconds_left = None;
+            status.source.held_back = None;
+        });
     }
 
     /// There is no such slot.
@@ -96,7 +99,7 @@ impl SlotWatch {
                     warn!("{text}");
                 }
             }
-            self.tell_held_back(store, slot, now).await?;
+            self.tell_held_back(store, slot, telemetry, now).await?;
         }
         Ok(())
     }
@@ -106,15 +109,23 @@ impl SlotWatch {
         &mut self,
         store: &Store,
         slot: &str,
+        telemetry: &Telemetry,
         now: Duration,
     ) -> Result<(), StoreError> {
         let held = store.held_back(slot).await?;
         let at = held.as_ref().and_then(|held| held.sent);
-        if let Some(held) = held.filter(|held| held.sent.is_some() && held.sent == self.held_at)
-            && self.dangers.allow("held back", now).is_some()
-        {
-            warn!("slot {slot} {held}");
+        let held = held.filter(|held| held.sent.is_some() && held.sent == self.held_at);
+        let text = held.map(|held| format!("slot {slot} {held}"));
+        let before = telemetry.snapshot().source.held_back;
+        match &text {
+            // Each time anew, and once in a while.
+            Some(text) if before.is_none() || self.dangers.allow("held back", now).is_some() => {
+                warn!("{text}");
+            }
+            None if before.is_some() => info!("slot {slot} is no longer held back"),
+            _ => {}
         }
+        telemetry.update(|status, _| status.source.held_back = text);
         self.held_at = at;
         Ok(())
     }

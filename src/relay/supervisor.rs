@@ -29,8 +29,6 @@ pub struct Plan {
     pub settings: Settings,
     /// What must be there.
     pub first_start: FirstStart,
-    /// Whether what the certified snapshot does not cover is published first, whatever the slot brings.
-    pub recover: bool,
     /// Delivered rows older than this are deleted; none: they are kept.
     pub retention: Option<Duration>,
 }
@@ -61,17 +59,12 @@ pub async fn run(plan: Plan, telemetry: Arc<Telemetry>) -> Result<(), Stop> {
         Arc::clone(&ask),
     ));
     let (marker, batches) = mpsc::channel(1);
-    let marking = tokio::spawn(marking::run(
-        Arc::clone(&first_start),
-        batches,
-        tell.clone(),
-        Arc::clone(&telemetry),
-    ));
+    let marking = tokio::spawn(marking::run(Arc::clone(&first_start), batches, tell.clone()));
     let (progress, watched) = watch::channel(Progress::default());
     let retention = plan.retention.map(Retention::new);
     let keeper = tokio::spawn(keeper::run(Arc::clone(&first_start), retention, watched, tell));
     let outside = Outside { requests: pump_requests, progress, ask, marker };
-    let pump = Pump::new(&plan.settings, first_start, plan.recover, telemetry, outside)
+    let pump = Pump::new(&plan.settings, first_start, telemetry, outside)
         .map_err(|error| Stop::for_good(error, "correct the configuration"))?;
     let ended = pump.run().await;
     keeper.abort();

@@ -93,6 +93,12 @@ impl StoreError {
         }
     }
 
+    /// Whether somebody holds a lock that was not waited for any longer.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.code() == Some("55P03")
+    }
+
     /// Whether the values of a row are to blame, or what the database's own triggers and constraints make
     /// of them: other rows may do.
     #[must_use]

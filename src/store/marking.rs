@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 
 use super::connect::Store;
 use super::error::StoreError;
-use super::name::{TableName, ident};
+use super::name::{TableName, ident, literal};
 use super::query::{Fields, Param};
 
 const WHAT: &str = "marking what is published";
@@ -19,7 +19,7 @@ const WHAT: &str = "marking what is published";
 const LOCK_TIMEOUT: &str = "400ms";
 
 /// Whether the slot is ours, on this server.
-const OURS: &str =
+const HELD: &str =
     "EXISTS (SELECT FROM pg_replication_slots JOIN walpost.relay ON relay.slot = slot_name
     WHERE slot_name = $2::text::name AND active_pid = $3 AND relay.epoch = $4)";
 
@@ -63,8 +63,14 @@ pub struct Holder<'a> {
     pub walsender: u32,
 }
 
-/// The ids of an outbox table, by their type.
-pub struct IdType(String);
+/// A table as it is now, whatever it is called.
+pub struct Target {
+    oid: u32,
+    /// Its name, quoted.
+    table: String,
+    /// The type of its ids.
+    kind: String,
+}
 
 impl MarkedTable {
     /// The rights that it takes beside SELECT, for a GRANT. Rows cannot be locked without the right to
@@ -78,18 +84,17 @@ impl MarkedTable {
     }
 
     /// The statement. With `skip_locked` it passes over rows that somebody else has locked.
-    fn sql(&self, of: &IdType, skip_locked: bool) -> String {
-        let (table, id) = (self.table.quoted(), ident(&self.id));
-        let IdType(kind) = of;
-        let asked = format!("w.{id} = ANY ($1::text[]::{kind}[])");
-        let open = self.open().map(|open| format!(" AND {open}")).unwrap_or_default();
+    fn sql(&self, target: &Target, skip_locked: bool) -> String {
+        let (Target { table, .. }, id) = (target, ident(&self.id));
+        let (asked, ours) = (self.asked(target), target.is_ours());
         let which = if skip_locked {
             let lock = match self.mark {
                 Mark::Status(_) => "NO KEY UPDATE",
                 Mark::Delete => "UPDATE",
             };
             format!(
-                "w.{id} = ANY (ARRAY(SELECT w.{id} FROM {table} AS w WHERE {asked}{open} FOR {lock} SKIP LOCKED))"
+                "{asked} AND w.{id} = ANY (ARRAY(
+                    SELECT w.{id} FROM {table} AS w WHERE {asked} FOR {lock} SKIP LOCKED))"
             )
         } else {
             asked
@@ -98,35 +103,62 @@ impl MarkedTable {
             Mark::Status(column) => format!("UPDATE {table} AS w SET {} = 2", ident(column)),
             Mark::Delete => format!("DELETE FROM {table} AS w"),
         };
-        format!("{action} WHERE {which}{open} AND {OURS} RETURNING w.{id}::text")
+        format!("{action} WHERE {which} AND {ours} RETURNING format('%s', w.{id})")
     }
 
-    /// The condition under which a row, which is `w`, is not marked yet.
-    fn open(&self) -> Option<String> {
-        match &self.mark {
-            Mark::Status(column) => Some(format!("w.{} IS DISTINCT FROM 2", ident(column))),
-            Mark::Delete => None,
-        }
+    /// The condition under which a row, which is `w`, is asked for and not marked yet: found by the index,
+    /// and by how its id prints, since what is equal (`a` and `A` to some types) need not be the same.
+    fn asked(&self, target: &Target) -> String {
+        let (id, Target { kind, .. }) = (ident(&self.id), target);
+        let open = match &self.mark {
+            Mark::Status(column) => format!(" AND w.{} IS DISTINCT FROM 2", ident(column)),
+            Mark::Delete => String::new(),
+        };
+        format!(
+            "w.{id} = ANY ($1::text[]::{kind}[]) AND format('%s', w.{id}) COLLATE \"C\" = ANY ($1::text[]){open}"
+        )
     }
 
     /// For each of some ids whether its row is there and not marked, and for each of their
-    /// transactions whether it is visible: in one snapshot.
-    fn why_sql(&self, of: &IdType) -> String {
-        let (table, id) = (self.table.quoted(), ident(&self.id));
-        let IdType(kind) = of;
-        let open = self.open().map(|open| format!(" AND {open}")).unwrap_or_default();
+    /// transactions whether it is visible, in one snapshot; and whether the answer counts. Without a target
+    /// the table with this oid is gone.
+    fn why_sql(&self, target: Option<&Target>, oid: u32) -> String {
+        let (there, ours) = match target {
+            Some(target) => {
+                let (Target { table, kind, .. }, id) = (target, ident(&self.id));
+                let there = format!(
+                    "SELECT format('%s', w.{id}) FROM {table} AS w WHERE {}
+                     UNION ALL SELECT asked.id FROM unnest($1::text[]) AS asked(id)
+                        WHERE format('%s', asked.id::{kind}) COLLATE \"C\" <> asked.id",
+                    self.asked(target)
+                );
+                (there, target.is_ours())
+            }
+            None => {
+                let gone = format!("NOT EXISTS (SELECT FROM pg_class WHERE oid = {oid})");
+                ("SELECT ''::text WHERE false".to_owned(), format!("{gone} AND {HELD}"))
+            }
+        };
         // The stream names the low 32 bits of a transaction: the nearest one that has them is meant. It
         // may be ahead of the snapshot, when nothing after it is visible yet.
         format!(
             "WITH now AS MATERIALIZED (SELECT pg_current_snapshot() AS snapshot,
-                pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next)
-             SELECT EXISTS (SELECT FROM {table} AS w WHERE w.{id} = asked.id::{kind}{open}),
+                pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next, {ours} AS ours),
+             there(id) AS MATERIALIZED ({there})
+             SELECT EXISTS (SELECT FROM there WHERE there.id COLLATE \"C\" = asked.id COLLATE \"C\"),
                 asked.xid IS NULL OR pg_visible_in_snapshot((next
                     + ((asked.xid - next + 2147483648) & 4294967295) - 2147483648)::text::xid8, snapshot),
-                {OURS}
+                ours
              FROM now, unnest($1::text[], $5::bigint[]) WITH ORDINALITY AS asked(id, xid, place)
              ORDER BY place"
         )
+    }
+}
+
+impl Target {
+    /// Whether the slot is ours, on this server, and the name that of the table that the rows are in.
+    fn is_ours(&self) -> String {
+        format!("to_regclass({})::oid = {} AND {HELD}", literal(&self.table), self.oid)
     }
 }
 
@@ -161,37 +193,101 @@ impl Store {
         self.run(WHAT, &sql).await
     }
 
-    /// The type of a table's ids.
+    /// Whether the server takes the statements: types of ids that can't be compared, or a view, it does not.
     ///
     /// # Errors
-    /// [`StoreError`]: among others where the table or the column is not there.
-    pub async fn id_type(&self, table: &MarkedTable) -> Result<IdType, StoreError> {
-        let sql = "SELECT format_type(atttypid, NULL) FROM pg_attribute
-            WHERE attrelid = $1::text::regclass AND attname = $2 AND NOT attisdropped";
+    /// [`StoreError`]: why not.
+    pub async fn check_marks(&self, table: &MarkedTable) -> Result<(), StoreError> {
         let quoted = table.table.quoted();
-        let params: [Param<'_>; 2] = [(&quoted, Type::TEXT), (&table.id, Type::TEXT)];
-        Ok(IdType(self.one("looking up the type of the ids", sql, &params).await?.get(0)?))
+        let sql = "SELECT $1::text::regclass::oid";
+        let oid = self.one(WHAT, sql, &[(&quoted, Type::TEXT)]).await?.get(0)?;
+        let Some(target) = self.target(table, oid).await? else { return Ok(()) };
+        let types = [Type::TEXT_ARRAY, Type::TEXT, Type::INT4, Type::INT8];
+        for skip_locked in [false, true] {
+            let prepared =
+                self.client().prepare_typed(&table.sql(&target, skip_locked), &types).await;
+            prepared.map_err(|error| StoreError::from_client(WHAT, &error))?;
+        }
+        Ok(())
     }
 
-    /// Marks rows. Gives for each whether it is done: marked, or deleted by somebody else. One that is
-    /// not is locked by somebody, or can't be seen yet, or the slot is no longer ours.
+    /// Another relay that reads a table: what one marks, the other does not find should its slot be lost.
     ///
     /// # Errors
-    /// [`StoreError`]: what is done is not known.
+    /// [`StoreError`].
+    pub async fn other_reader(
+        &self,
+        slot: &str,
+        table: &TableName,
+    ) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT slot FROM walpost.relay WHERE slot <> $1
+            AND jsonb_exists(guard->'found'->'tables', $2) ORDER BY slot LIMIT 1";
+        let name = table.to_string();
+        let params: [Param<'_>; 2] = [(&slot, Type::TEXT), (&name, Type::TEXT)];
+        let row = self.first("looking for other relays of the table", sql, &params).await?;
+        row.map(|row| row.get(0)).transpose()
+    }
+
+    /// Whether rows are found by an index: without one the whole table is read for each batch.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn has_index(&self, table: &MarkedTable) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+            WHERE indrelid = $1::text::regclass AND attname = $2 AND indisvalid AND indpred IS NULL)";
+        let quoted = table.table.quoted();
+        let params: [Param<'_>; 2] = [(&quoted, Type::TEXT), (&table.id, Type::TEXT)];
+        self.one("looking for an index of the ids", sql, &params).await?.get(0)
+    }
+
+    /// The table with this oid; none: it is gone.
+    ///
+    /// # Errors
+    /// [`StoreError`]: among others where the column is not there.
+    pub async fn target(
+        &self,
+        table: &MarkedTable,
+        oid: u32,
+    ) -> Result<Option<Target>, StoreError> {
+        // Without -1 a `char(26)` would be a `character`, which is one letter.
+        let sql = "SELECT format('%I.%I', nspname, relname), (SELECT format_type(atttypid, -1)
+                FROM pg_attribute WHERE attrelid = pg_class.oid AND attname = $2 AND NOT attisdropped)
+            FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = $1";
+        let params: [Param<'_>; 2] = [(&oid, Type::OID), (&table.id, Type::TEXT)];
+        let Some(row) = self.first("looking up the type of the ids", sql, &params).await? else {
+            return Ok(None);
+        };
+        let name: String = row.get(0)?;
+        let cause = || format!("{name} has no column {} any more", table.id);
+        let kind: Option<String> = row.get(1)?;
+        let kind = kind.ok_or_else(|| StoreError::Answer { what: WHAT, cause: cause() })?;
+        Ok(Some(Target { oid, table: name, kind }))
+    }
+
+    /// Marks rows of the table with this oid. Gives for each whether it is done: marked, or deleted by
+    /// somebody else. One that is not is locked by somebody, or can't be seen yet, or the slot is no longer
+    /// ours.
+    ///
+    /// # Errors
+    /// [`StoreError`]: what is done is not known, unless it [is locked](StoreError::is_locked): the table,
+    /// or what belongs to a row.
     pub async fn mark_published(
         &self,
         table: &MarkedTable,
-        of: &IdType,
+        (target, oid): (Option<&Target>, u32),
         rows: &[MarkedRow],
         holder: Holder<'_>,
     ) -> Result<Vec<bool>, StoreError> {
         let ids: Vec<&str> = rows.iter().map(|row| &*row.id).collect();
-        let marked = match self.mark_ids(&table.sql(of, false), &ids, holder).await {
-            // Somebody holds one of them: the others are not to wait.
-            Err(error) if error.code() == Some("55P03") => {
-                self.mark_ids(&table.sql(of, true), &ids, holder).await?
-            }
-            marked => marked?,
+        let marked = match target {
+            Some(target) => match self.mark_ids(&table.sql(target, false), &ids, holder).await {
+                // Somebody holds one of them: the others are not to wait.
+                Err(error) if error.is_locked() => {
+                    self.mark_ids(&table.sql(target, true), &ids, holder).await?
+                }
+                marked => marked?,
+            },
+            None => HashSet::new(),
         };
         let mut done: Vec<bool> = rows.iter().map(|row| marked.contains(&row.id)).collect();
         if done.iter().all(|done| *done) {
@@ -199,7 +295,7 @@ impl Store {
         }
         let places: Vec<usize> = (0..rows.len()).filter(|place| !done[*place]).collect();
         let left: Vec<&MarkedRow> = places.iter().map(|place| &rows[*place]).collect();
-        let gone = self.are_gone(table, of, &left, holder).await?;
+        let gone = self.are_gone(&table.why_sql(target, oid), &left, holder).await?;
         for (place, gone) in places.into_iter().zip(gone) {
             done[place] = gone;
         }
@@ -220,8 +316,7 @@ impl Store {
     /// Whether rows that were not marked are gone, or were marked before.
     async fn are_gone(
         &self,
-        table: &MarkedTable,
-        of: &IdType,
+        sql: &str,
         rows: &[&MarkedRow],
         holder: Holder<'_>,
     ) -> Result<Vec<bool>, StoreError> {
@@ -232,7 +327,7 @@ impl Store {
         let mut params = holder.params(&ids, &walsender).to_vec();
         params.push((&xids, Type::INT8_ARRAY));
         let what = "looking for rows that could not be marked";
-        let answers = self.rows(what, &table.why_sql(of), &params).await?;
+        let answers = self.rows(what, sql, &params).await?;
         let gone = |answer: &Fields| -> Result<bool, StoreError> {
             let (waits, visible, ours): (bool, bool, bool) =
                 (answer.get(0)?, answer.get(1)?, answer.get(2)?);

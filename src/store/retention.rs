@@ -21,6 +21,8 @@ pub struct HoldingBack {
     pub since: String,
     /// Whether the slot is there.
     pub has_slot: bool,
+    /// Whether its row is another database's.
+    pub is_foreign: bool,
 }
 
 impl Store {
@@ -66,9 +68,10 @@ impl Store {
     /// The certified snapshots of all relays of this database; none: one of them has none yet, or that of
     /// `slot` is not among them.
     async fn certified_snapshots(&self, slot: &str) -> Result<Option<Vec<String>>, StoreError> {
-        let sql =
-            "SELECT slot = $1, certified_snapshot::text FROM walpost.relay WHERE database_oid =
-            (SELECT oid FROM pg_database WHERE datname = current_database())";
+        // A row that came with a dump, and is nobody's yet, has delivered nothing of what is here.
+        let sql = "SELECT other.slot = $1, CASE WHEN (other.database_oid, other.system_identifier)
+                = (mine.database_oid, mine.system_identifier) THEN other.certified_snapshot::text END
+            FROM walpost.relay AS other, walpost.relay AS mine WHERE mine.slot = $1";
         let what = "reading the certified snapshots";
         let rows = self.rows(what, sql, &[(&slot, Type::TEXT)]).await?;
         let (mut snapshots, mut own) = (Vec::with_capacity(rows.len()), false);
@@ -91,19 +94,22 @@ impl Store {
         longer: Duration,
     ) -> Result<Vec<HoldingBack>, StoreError> {
         let sql = "SELECT other.slot, to_char(other.since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
-                there.slot_name IS NOT NULL
+                there.slot_name IS NOT NULL, other.is_foreign
             FROM walpost.relay AS mine
-                JOIN (SELECT *, coalesce(confirmed_at, created_at) AS since FROM walpost.relay) AS other
-                    USING (database_oid)
+                CROSS JOIN LATERAL (SELECT *, coalesce(confirmed_at, created_at) AS since,
+                    (database_oid, system_identifier) <> (mine.database_oid, mine.system_identifier)
+                        AS is_foreign FROM walpost.relay) AS other
                 LEFT JOIN pg_replication_slots AS there ON there.slot_name = other.slot::name
                     AND there.database = current_database()
-            WHERE mine.slot = $1 AND other.slot <> $1 AND NOT coalesce(there.active, false)
-                AND other.since < mine.confirmed_at - $2 * interval '1 second' ORDER BY other.slot";
+            WHERE mine.slot = $1 AND other.slot <> $1 AND mine.confirmed_at IS NOT NULL
+                AND (other.is_foreign OR NOT coalesce(there.active, false)
+                    AND other.since < mine.confirmed_at - $2 * interval '1 second') ORDER BY other.slot";
         let seconds = longer.as_secs_f64();
         let params: [Param<'_>; 2] = [(&slot, Type::TEXT), (&seconds, Type::FLOAT8)];
         let rows = self.rows("looking for relays that are gone", sql, &params).await?;
         let relay = |row: &Fields| {
-            Ok(HoldingBack { slot: row.get(0)?, since: row.get(1)?, has_slot: row.get(2)? })
+            let (slot, since, has_slot) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(HoldingBack { slot, since, has_slot, is_foreign: row.get(3)? })
         };
         rows.iter().map(relay).collect()
     }

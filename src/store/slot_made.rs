@@ -8,10 +8,11 @@ use tokio_postgres::types::Type;
 use super::connect::Store;
 use super::error::StoreError;
 use super::guard::{Guard, KeptGuard};
-use super::name::literal;
+use super::name::{ident, literal};
 use super::query::Param;
 use super::relay_row::OfServer;
 use super::server::Server;
+use super::waiting::OutboxTable;
 
 impl Store {
     /// The slot was lost and is about to be made again; what was certified stays.
@@ -122,6 +123,22 @@ impl Store {
         let mut params = of_server.params(&slot);
         params.push((&recover, Type::BOOL));
         self.rows("writing the slot's row in walpost.relay", sql, &params).await.map(drop)
+    }
+
+    /// Rows that came with a dump carry transaction ids of another cluster. Those that no transaction of this
+    /// one has had yet are replaced, else no snapshot would ever cover them. Answers how many there were.
+    ///
+    /// # Errors
+    /// [`StoreError`]: 42501 without UPDATE on the table.
+    pub async fn take_over_ids(&self, table: &OutboxTable) -> Result<u64, StoreError> {
+        let Some(xid) = &table.xid else { return Ok(0) };
+        let (table, xid) = (table.table.quoted(), ident(xid));
+        let sql = format!(
+            "WITH taken AS (UPDATE {table} SET {xid} = pg_current_xact_id()
+                WHERE {xid} >= pg_snapshot_xmax(pg_current_snapshot()) RETURNING true)
+             SELECT count(*) FROM taken"
+        );
+        self.one("replacing transaction ids of another cluster", &sql, &[]).await?.count(0)
     }
 
     /// The row of another cluster or database becomes this one's. Nothing counts as delivered any more:

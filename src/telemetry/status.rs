@@ -108,6 +108,8 @@ pub struct Source {
     pub safe_bytes: Option<i64>,
     /// Seconds until these bytes are written at the present rate of WAL; nothing where that is not known.
     pub slot_seconds_left: Option<f64>,
+    /// For which standbys the server keeps back what the slot is to bring, and what to type.
+    pub held_back: Option<String>,
     /// The last error on this side, in one line, until it is connected again.
     pub last_error: Option<String>,
 }
@@ -245,7 +247,7 @@ impl Marking {
 impl Source {
     fn readiness(&self) -> Result<(), String> {
         if self.connected {
-            return Ok(());
+            return self.held_back.clone().map_or(Ok(()), Err);
         }
         let host = at(&self.host);
         Err(format!("not streaming from PostgreSQL{host}{}", why(&self.last_error)))

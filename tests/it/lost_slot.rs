@@ -162,6 +162,14 @@ fn a_row_of_another_cluster_or_database_is_left_to_an_operator() {
     assert!(adopt.status.success(), "{adopt:?}");
     let said = "every row that is in the outbox now is published again";
     assert!(adopt.stdout.contains(said), "{adopt:?}");
+    assert!(
+        adopt.stdout.contains("changed rows of walpost.outbox with transaction ids"),
+        "{adopt:?}"
+    );
+    assert_eq!(
+        database.sql("SELECT bool_and(xid <= pg_current_xact_id()) FROM walpost.outbox"),
+        "t"
+    );
     let mut walpost = relay.start();
     walpost.await_ready(LONG);
     until(LONG, "the recovery to end", || row(&database).starts_with("streaming "));
@@ -180,13 +188,36 @@ fn a_row_of_another_cluster_or_database_is_left_to_an_operator() {
     assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
 }
 
+/// `--recover` is said once: what is lost later is for an operator again.
+#[test]
+fn a_slot_that_is_lost_after_a_recovery_is_not_made_again_unasked() {
+    let (database, broker) = (database(), ScriptedBroker::start());
+    let relay = relay(&database, &broker.address());
+    let mut walpost = relay.start();
+    walpost.await_ready(LONG);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    drop_slot(&database);
+    let mut walpost = relay.clone().arguments(["run", "--recover"]).start();
+    walpost.await_ready(LONG);
+    let _ = walpost.wait_for_log("the slot is read from now on", LONG);
+    let name = database.name();
+    until(LONG, "the slot to be dropped", || {
+        let end = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots";
+        database.sql(&format!("{end} WHERE slot_name = '{name}' AND active"));
+        let drop = format!("SELECT pg_drop_replication_slot('{name}')");
+        database.server().try_sql(name, &drop).is_ok()
+    });
+    assert!(refused(&walpost.finish(LONG), 3).contains("'walpost run --recover'"));
+}
+
 #[test]
 fn another_timeline_is_said_and_each_session_raises_the_epoch() {
     let (database, broker) = (database(), ScriptedBroker::start());
     let _ = init::init(&database);
     // An older one than it was read on: a former primary.
     database.sql("UPDATE walpost.relay SET timeline = 7");
-    let error = refused(&relay(&database, &broker.address()).output(LONG), 3);
+    let finished = relay(&database, &broker.address()).output(LONG);
+    let error = refused(&finished, 3);
     assert!(error.contains("is on timeline 1, and walpost has read on timeline 7"), "{error}");
 
     database.sql("UPDATE walpost.relay SET timeline = 0");

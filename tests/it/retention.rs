@@ -192,3 +192,27 @@ async fn a_missing_right_or_a_locked_table_is_said_and_tried_again() {
     assert_eq!(walpost.log().matches("streaming from slot").count(), 1, "{}", walpost.log());
     assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
 }
+
+/// A dump brings the rows of all relays along. One that nobody has adopted has delivered nothing here.
+#[test]
+fn nothing_goes_before_a_row_that_came_with_a_dump_is_seen_to() {
+    let (database, broker) = (database(), ScriptedBroker::start());
+    let settings = cleaning(&relay(&database, &broker.address()));
+    let mut walpost = ready(&settings);
+    database.sql(
+        "INSERT INTO walpost.relay (slot, system_identifier, timeline, database_oid, state, certified_snapshot)
+         SELECT 'other', system_identifier - 1, timeline, database_oid, 'streaming', '9999999:9999999:'
+         FROM walpost.relay",
+    );
+    publish_each(&database, "/queue/q", 1, 3);
+    let said = walpost.wait_for_log("its row came from another database", LONG);
+    assert!(said.contains("DELETE FROM walpost.relay WHERE slot = 'other'"), "{said}");
+    await_turn(&database, database.name());
+    assert_eq!(
+        database.sql("SELECT count(*) FROM walpost.outbox WHERE body->>'n' IS NOT NULL"),
+        "3"
+    );
+    database.sql("DELETE FROM walpost.relay WHERE slot = 'other'");
+    await_no_row(&database, "walpost.outbox", &walpost);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+}

@@ -4,7 +4,7 @@ use walpost_testkit::{Postgres, ScriptedBroker, http, until};
 
 use super::{CUSTOM, DELETED, DJANGO, arrivals};
 use crate::rig::{LONG, walpost};
-use crate::scene::{await_all_confirmed, is_confirmed, position};
+use crate::scene::{await_all_confirmed, database, is_confirmed, position, relay};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_somebody_locks_is_waited_for_and_the_others_are_not_held_up() {
@@ -25,9 +25,16 @@ async fn a_row_that_somebody_locks_is_waited_for_and_the_others_are_not_held_up(
         case.insert(&database, 100);
         until(LONG, "the next ones, too", || case.open(&database) == 1);
         assert_eq!(arrivals(&broker), (200, 200));
-        let _ = walpost.wait_for_log("1 published rows can't be marked", LONG);
+        // It is said, also while others come and are marked.
+        let mut rows = 200;
+        until(LONG, "it is said", || {
+            case.insert(&database, 5);
+            rows += 5;
+            walpost.log().contains("published rows can't be marked (1): ")
+        });
+        until(LONG, "the others, too", || case.open(&database) == 1);
         assert!(!is_confirmed(&database, &lsn), "{}", walpost.log());
-        assert_eq!(walpost.metric("walpost_unmarked_messages"), 1.0);
+        until(LONG, "one to be owed", || walpost.metric("walpost_unmarked_messages") == 1.0);
         let ready = http::get(walpost.http_port(), "/readyz").unwrap();
         assert_eq!(ready.status, 503);
         assert!(ready.text().contains("another session has locked them"), "{}", ready.text());
@@ -36,8 +43,35 @@ async fn a_row_that_somebody_locks_is_waited_for_and_the_others_are_not_held_up(
         await_all_confirmed(&database);
         walpost.await_ready(LONG);
         assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
-        assert_eq!(arrivals(&broker), (200, 200));
+        assert_eq!(arrivals(&broker), (rows, rows));
     }
+}
+
+/// The lock is not on the row, but on what goes with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_on_what_belongs_to_a_row_does_not_hold_up_the_others() {
+    let (database, broker) = (CUSTOM.database(), ScriptedBroker::start());
+    let mut walpost = CUSTOM.relay(&database, &broker).start();
+    walpost.await_ready(LONG);
+    broker.freeze();
+    CUSTOM.insert(&database, 50);
+    let user = database.server().client_to(database.name()).await;
+    user.batch_execute(
+        "CREATE TABLE details (event bigint REFERENCES \"Events, new\" ON DELETE CASCADE);
+         CREATE INDEX ON details (event);
+         INSERT INTO details SELECT \"the id\" FROM \"Events, new\"",
+    )
+    .await
+    .unwrap();
+    let lock = "BEGIN; SELECT FROM details WHERE event = 7 FOR UPDATE";
+    user.batch_execute(lock).await.unwrap();
+    broker.thaw();
+    until(LONG, "the others to be deleted", || CUSTOM.open(&database) == 1);
+    user.batch_execute("COMMIT").await.unwrap();
+    CUSTOM.await_marked(&database);
+    await_all_confirmed(&database);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    assert_eq!(arrivals(&broker), (50, 50));
 }
 
 #[test]
@@ -83,7 +117,7 @@ async fn a_commit_that_waits_for_a_missing_standby_is_marked_when_it_is_visible(
         let waiting = tokio::spawn(async move { client.batch_execute(&insert).await });
         broker.wait_for_sends(10, LONG);
         // They were looked for, and more than once.
-        let _ = walpost.wait_for_log("10 published rows can't be marked", LONG);
+        let _ = walpost.wait_for_log("published rows can't be marked (10): ", LONG);
         assert_eq!(walpost.metric("walpost_unmarked_messages"), 10.0);
         let confirmed = "SELECT confirmed_flush_lsn FROM pg_replication_slots";
         let before = server.sql("postgres", confirmed);
@@ -118,7 +152,7 @@ fn a_mark_that_fails_is_told_and_tried_again() {
     DELETED.insert(&database, 20);
     broker.wait_for_sends(20, LONG);
     let lsn = position(&database);
-    let said = walpost.wait_for_log("published rows can't be marked: ", LONG);
+    let said = walpost.wait_for_log("published rows can't be marked (", LONG);
     assert!(said.contains("violates foreign key constraint"), "{said}");
     until(LONG, "the others to be deleted", || DELETED.open(&database) == 2);
     assert!(!is_confirmed(&database, &lsn));
@@ -152,4 +186,61 @@ fn what_is_owed_survives_lost_connections_of_every_kind() {
     await_all_confirmed(&database);
     assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
     assert_eq!(arrivals(&broker).1, 4_000);
+}
+
+/// Marks go by id, and another table may have rows with the same ones.
+#[test]
+fn where_a_table_is_swapped_by_a_rename_the_rows_of_the_old_one_are_marked() {
+    let (database, broker) = (CUSTOM.database(), ScriptedBroker::start());
+    let settings = CUSTOM.relay(&database, &broker);
+    let mut walpost = settings.start();
+    walpost.await_ready(LONG);
+    let _ = walpost.wait_for_log("the slot is read from now on", LONG);
+    broker.freeze();
+    CUSTOM.insert(&database, 100);
+    until(LONG, "all in flight", || walpost.metric("walpost_in_flight_messages") == 100.0);
+    database.sql(&format!(
+        "BEGIN; ALTER TABLE {} RENAME TO old; {}; {}; COMMIT",
+        CUSTOM.name,
+        CUSTOM.table,
+        CUSTOM.insert.replace("{}", "50")
+    ));
+    broker.thaw();
+    let finished = walpost.finish(LONG);
+    assert_eq!(finished.status.code(), Some(3), "{finished:?}");
+    assert_eq!(
+        (CUSTOM.open(&database), database.sql("SELECT count(*) FROM old")),
+        (50, "0".into())
+    );
+    // The new one is published once an operator says that it is the outbox.
+    assert!(settings.clone().arguments(["init"]).output(LONG).status.success());
+    let mut walpost = settings.clone().arguments(["run", "--recover"]).start();
+    walpost.await_ready(LONG);
+    CUSTOM.await_marked(&database);
+    await_all_confirmed(&database);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    assert_eq!(broker.messages().len(), 150);
+}
+
+#[test]
+fn a_column_of_ids_may_get_another_type() {
+    let (database, broker) = (database(), ScriptedBroker::start());
+    database.sql("CREATE TABLE events (id integer PRIMARY KEY, topic text)");
+    let mut walpost = relay(&database, &broker.address())
+        .set("outbox.layout", "custom")
+        .set("outbox.after_publish", "delete")
+        .set("outbox.tables", r#"["public.events"]"#)
+        .set("outbox.columns", r#"{"id": "id", "destination": "topic"}"#)
+        .start();
+    walpost.await_ready(LONG);
+    let empty = || database.sql("SELECT count(*) FROM events") == "0";
+    for (kind, id) in
+        [("integer", "1"), ("bigint", "5000000000"), ("text", "'x'"), ("uuid", "gen_random_uuid()")]
+    {
+        database.sql(&format!("ALTER TABLE events ALTER id TYPE {kind} USING id::text::{kind}"));
+        database.sql(&format!("INSERT INTO events VALUES ({id}, '/queue/q')"));
+        until(LONG, kind, empty);
+    }
+    await_all_confirmed(&database);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
 }

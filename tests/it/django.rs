@@ -153,7 +153,7 @@ fn only_scheduled_rows_are_published_and_updates_are_not() {
 fn the_later_versions_have_headers_of_their_own() {
     let rig = Rig::new();
     rig.database.sql(PUBLISHED);
-    rig.database.sql("ALTER PUBLISHED published ADD headers jsonb, ALTER version DROP NOT NULL");
+    rig.database.sql("ALTER TABLE published ADD headers jsonb, ALTER version DROP NOT NULL");
     rig.vhost.declare_queue("q.v1");
     let mut walpost =
         rig.walpost().set("outbox.layout", "django").set("outbox.header_style", "dop").start();

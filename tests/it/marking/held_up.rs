@@ -53,6 +53,7 @@ async fn a_lock_on_what_belongs_to_a_row_does_not_hold_up_the_others() {
     let (database, broker) = (CUSTOM.database(), ScriptedBroker::start());
     let mut walpost = CUSTOM.relay(&database, &broker).start();
     walpost.await_ready(LONG);
+    let _ = walpost.wait_for_log("the slot is read from now on", LONG);
     broker.freeze();
     CUSTOM.insert(&database, 50);
     let user = database.server().client_to(database.name()).await;
@@ -107,6 +108,7 @@ async fn a_commit_that_waits_for_a_missing_standby_is_marked_when_it_is_visible(
             .set("broker.hosts", broker.address());
         let mut walpost = case.with(settings).start();
         walpost.await_ready(LONG);
+        let _ = walpost.wait_for_log("the slot is read from now on", LONG);
         server.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'missing'");
         server.sql("postgres", "SELECT pg_reload_conf()");
         until(LONG, "commits wait", || {

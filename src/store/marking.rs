@@ -1,8 +1,9 @@
 //! Marking: rows whose messages have their receipt get their status, or are deleted.
 //!
-//! Rows go by the oid of their table and by their id. Only while the slot is ours on this very server: after
-//! a failover ids may be given to other rows. What was not found is looked up in a second statement, since a row that cannot be
-//! seen yet (its commit waits for a synchronous standby) is not one that was deleted.
+//! Rows go by the oid of their table and by their id. Only while the slot is ours on this very
+//! server: after a failover ids may be given to other rows. What was not found is looked up in a
+//! second statement, since a row that cannot be seen yet (its commit waits for a synchronous standby)
+//! is not one that was deleted.
 
 use std::collections::HashSet;
 

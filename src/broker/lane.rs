@@ -121,6 +121,7 @@ impl Lane {
         self.state = State::Closed;
     }
 
+    /// A reconnect waits for time alone: there is no condition to await.
     fn wait(&mut self) -> Duration {
         let longest = self.settings.reconnect_max;
         let wait = self.backoff.next().unwrap_or(longest).min(longest);

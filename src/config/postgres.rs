@@ -100,5 +100,5 @@ fn read_url(section: &mut Section<'_>) -> PostgresUrl {
 
 #[expect(clippy::expect_used, reason = "a constant that a test parses")]
 fn default_url() -> PostgresUrl {
-    PostgresUrl::parse(DEFAULT_URL).expect("the default URL is one")
+    PostgresUrl::parse(DEFAULT_URL).expect("a constant of ours that a test parses")
 }

@@ -120,7 +120,7 @@ impl<M> Engine<M> {
     pub fn receipt(&mut self, lane: usize, receipt: Receipt, now: Duration) -> Option<Receipted> {
         let key = self.window.find(receipt)?;
         let held = self.window.get(key)?;
-        if held.receipted {
+        if held.receipted.is_some() {
             return None;
         }
         if (held.lane != lane || held.sent_no == 0 || !self.lanes.get(lane)?.up)
@@ -148,7 +148,7 @@ impl<M> Engine<M> {
         let Held { lane, receipted, .. } = *self.window.get(key)?;
         let state = self.lanes.get_mut(lane)?;
         let held = self.window.remove(&mut state.order, key)?;
-        if !receipted {
+        if receipted.is_none() {
             state.careful = state.careful.saturating_sub(1);
         }
         if let Some(record) = self.ledger.get_mut(held.tx) {

@@ -46,10 +46,7 @@ impl<M> Engine<M> {
         let (receipt, lane) = (held.receipt, held.lane);
         let receipted = Receipted { commit_time: held.commit_time, last_sent: held.last_sent };
         let state = self.lanes.get_mut(lane)?;
-        self.window.detach(&mut state.order, key);
-        if let Some(held) = self.window.get_mut(key) {
-            held.receipted_at = now;
-        }
+        self.window.detach(&mut state.order, key, now);
         state.careful = state.careful.saturating_sub(1);
         if self.marking.owed.is_empty() {
             self.marking.since = now;
@@ -68,7 +65,7 @@ impl<M> Engine<M> {
     #[must_use]
     pub fn owed_longer_than(&self, age: Duration, now: Duration) -> usize {
         let old = |held: &&window::Held<M>| {
-            held.receipted && now.saturating_sub(held.receipted_at) >= age
+            held.receipted.is_some_and(|since| now.saturating_sub(since) >= age)
         };
         if self.owed() == 0 { 0 } else { self.window.iter().filter(old).count() }
     }
@@ -143,7 +140,7 @@ impl<M> Engine<M> {
         let mut owed = Vec::new();
         for held in self.window.iter_mut().filter(|held| held.marks && gone(held.tx)) {
             held.marks = false;
-            owed.extend(held.receipted.then_some(held.receipt));
+            owed.extend(held.receipted.map(|_| held.receipt));
         }
         for receipt in owed {
             if let Some(key) = self.window.find(receipt) {

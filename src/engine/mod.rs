@@ -169,7 +169,8 @@ impl<M> Engine<M> {
     #[must_use]
     pub fn unreceipted_from(&self, lsn: Lsn) -> usize {
         let of = |held: &&window::Held<M>| {
-            !held.receipted && self.ledger.get(held.tx).is_some_and(|tx| tx.id.commit_lsn >= lsn)
+            held.receipted.is_none()
+                && self.ledger.get(held.tx).is_some_and(|tx| tx.id.commit_lsn >= lsn)
         };
         self.window.iter().filter(of).count()
     }

@@ -54,7 +54,8 @@ impl<M> Engine<M> {
     /// The change before the oldest message of the transaction that is still in the window.
     fn first_unreceipted_after(&self, tx: ledger::Key) -> Option<ChangeId> {
         let of_it = self.window.iter().filter(|held| held.tx == tx);
-        let counted = of_it.filter(|held| !held.receipted || !fault!(self, ProgressIgnoresOwed));
+        let counted =
+            of_it.filter(|held| held.receipted.is_none() || !fault!(self, ProgressIgnoresOwed));
         // None is the smallest: the very first message of it.
         counted.map(|held| held.after).min()?
     }

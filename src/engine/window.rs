@@ -39,10 +39,8 @@ pub(super) struct Held<M> {
     pub(super) payload: M,
     /// Whether its row is to be marked once it has its receipt.
     pub(super) marks: bool,
-    /// It has its receipt, and is in no lane's order any more: its mark is owed.
-    pub(super) receipted: bool,
-    /// Since when.
-    pub(super) receipted_at: Duration,
+    /// Since when it has its receipt, and is in no lane's order any more: its mark is owed.
+    pub(super) receipted: Option<Duration>,
     /// The running number of its SEND on the lane's present connection; 0: not sent on it.
     pub(super) sent_no: u64,
     pub(super) sent_before: bool,
@@ -162,8 +160,7 @@ impl<M> Window<M> {
             size: outgoing.size,
             payload: outgoing.payload,
             marks: outgoing.marks,
-            receipted: false,
-            receipted_at: Duration::ZERO,
+            receipted: None,
             sent_no: 0,
             sent_before: false,
             last_sent: Duration::ZERO,
@@ -226,7 +223,7 @@ impl<M> Window<M> {
 
     /// Takes a message out, and out of its lane's order.
     pub(super) fn remove(&mut self, order: &mut Order, key: Key) -> Option<Held<M>> {
-        self.detach(order, key);
+        self.detach(order, key, Duration::ZERO);
         let held = self.places.get_mut(key as usize)?.take()?;
         self.free.push(key);
         self.held.messages -= 1;
@@ -235,9 +232,9 @@ impl<M> Window<M> {
     }
 
     /// The message has its receipt: nothing of its lane concerns it any more.
-    pub(super) fn detach(&mut self, order: &mut Order, key: Key) {
-        let Some(held) = self.get_mut(key).filter(|held| !held.receipted) else { return };
-        held.receipted = true;
+    pub(super) fn detach(&mut self, order: &mut Order, key: Key, now: Duration) {
+        let Some(held) = self.get_mut(key).filter(|held| held.receipted.is_none()) else { return };
+        held.receipted = Some(now);
         let (previous, next) = (held.previous.take(), held.next.take());
         order.length -= 1;
         match previous.and_then(|previous| self.get_mut(previous)) {

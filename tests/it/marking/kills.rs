@@ -2,15 +2,36 @@
 
 use std::time::Duration;
 
+use walpost_testkit::postgres::Database;
 use walpost_testkit::walpost::release_binary;
 use walpost_testkit::{Postgres, ScriptedBroker, Walpost, until};
 
-use super::{CUSTOM, DELETED, DJANGO, arrivals};
+use super::{CUSTOM, Case, DELETED, DJANGO, arrivals};
 use crate::rig::LONG;
 use crate::scene::{await_all_confirmed, is_confirmed, position};
 
 /// Peak memory with a window of 1024 small messages and a huge transaction.
 const MEMORY: u64 = 32 << 20;
+
+/// A relay that has published and marked 300 rows, none of which is confirmed up to the position: whoever
+/// stores it stands still.
+fn marked_and_not_confirmed(
+    case: &Case,
+    database: &Database<'_>,
+    broker: &ScriptedBroker,
+) -> (Walpost, String) {
+    let mut walpost = case.relay(database, broker).start();
+    walpost.await_ready(LONG);
+    let _ = walpost.wait_for_log("the slot is read from now on", LONG);
+    broker.freeze();
+    case.insert(database, 300);
+    until(LONG, "all in flight", || walpost.metric("walpost_in_flight_messages") == 300.0);
+    let lsn = position(database);
+    database.server().freeze_walsenders();
+    broker.thaw();
+    case.await_marked(database);
+    (walpost, lsn)
+}
 
 /// Between the mark and the confirmation: what is marked is sent again, and its mark, which finds nothing
 /// to do, holds up nothing.
@@ -20,17 +41,7 @@ fn a_kill_between_mark_and_confirmation_repeats_and_loses_nothing() {
         let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
         let database = case.on(&server);
         let settings = case.relay(&database, &broker);
-        let mut walpost = settings.start();
-        walpost.await_ready(LONG);
-        let _ = walpost.wait_for_log("the slot is read from now on", LONG);
-        broker.freeze();
-        case.insert(&database, 300);
-        until(LONG, "all in flight", || walpost.metric("walpost_in_flight_messages") == 300.0);
-        let lsn = position(&database);
-        // Nothing is confirmed any more: whoever stores it stands still, and dies so.
-        server.freeze_walsenders();
-        broker.thaw();
-        case.await_marked(&database);
+        let (mut walpost, lsn) = marked_and_not_confirmed(&case, &database, &broker);
         walpost.kill();
         server.kill();
         server.restart();
@@ -52,16 +63,7 @@ fn a_kill_between_mark_and_confirmation_repeats_and_loses_nothing() {
 fn a_server_that_dies_between_mark_and_confirmation_repeats_nothing() {
     let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
     let database = DJANGO.on(&server);
-    let mut walpost = DJANGO.relay(&database, &broker).start();
-    walpost.await_ready(LONG);
-    let _ = walpost.wait_for_log("the slot is read from now on", LONG);
-    broker.freeze();
-    DJANGO.insert(&database, 300);
-    until(LONG, "all in flight", || walpost.metric("walpost_in_flight_messages") == 300.0);
-    let lsn = position(&database);
-    server.freeze_walsenders();
-    broker.thaw();
-    DJANGO.await_marked(&database);
+    let (mut walpost, lsn) = marked_and_not_confirmed(&DJANGO, &database, &broker);
     server.kill();
     server.restart();
     until(LONG, "all is confirmed", || is_confirmed(&database, &lsn));

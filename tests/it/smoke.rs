@@ -163,9 +163,10 @@ fn a_process_is_heard_and_its_end_is_seen() {
     let mut process =
         Walpost::builder("/bin/sh").arguments(["-c", script]).set("broker.hosts", "a:1").start();
     assert_eq!(process.wait_for_log("started", LONG), "started a:1");
-    // In this order: it may grow in between.
-    let rss = process.vm_rss();
-    assert!((100_000..=process.vm_hwm()).contains(&rss));
+    // Bytes of a shell's size. Not the one against the other: the kernel counts per processor and the sum is approximate.
+    for bytes in [process.vm_rss(), process.vm_hwm()] {
+        assert!((100_000..20_000_000).contains(&bytes), "{bytes} bytes");
+    }
     assert_eq!(process.terminate(LONG).code(), Some(3));
     assert_eq!(process.finish(LONG).stdout, "bye");
 

@@ -60,12 +60,6 @@ const LATER: &[Later] = &[
         |c| c.broker.delivery == Delivery::Transactions,
         "write auto or receipts",
     ),
-    later(
-        "broker.connections",
-        |c| c.broker.connections > 1,
-        "write 1; one connection is faster than the broker",
-    ),
-    later("retry.first_wait", |c| c.retry.first_wait != defaults().first_wait, NO_RETRY),
     later("retry.pause_after", |c| c.retry.pause_after != defaults().pause_after, NO_RETRY),
     later("retry.pause", |c| c.retry.pause != defaults().pause, NO_RETRY),
     later("retry.wait", |c| c.retry.wait != defaults().wait, NO_RETRY),

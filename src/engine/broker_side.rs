@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use super::Engine;
 use super::lane::Probe;
-use super::types::{Action, CloseReason, Halt, LaneDown, Receipt, Receipted};
-use super::window::{self, Held};
+use super::types::{Action, Addressed, CloseReason, LaneDown, Receipt, Receipted};
+use super::window;
 
-impl<M> Engine<M> {
+impl<M: Addressed> Engine<M> {
     /// A lane is connected. What it has unreceipted is offered again by
     /// [`next_send`](Self::next_send), in order, before anything new.
     pub fn lane_up(&mut self, lane: usize, now: Duration) {
         let Some(state) = self.lanes.get_mut(lane) else { return };
         state.reset(true, now);
         self.window.rewind(&mut state.order);
+        self.prove();
+        self.try_next(now);
         #[cfg(test)]
         self.faulty_lane_up(lane);
     }
@@ -28,19 +30,12 @@ impl<M> Engine<M> {
 
     /// A lane's connection ended or could not be made.
     pub fn lane_down(&mut self, lane: usize, why: LaneDown<'_>, now: Duration) {
-        match why {
-            LaneDown::Lost => self.lost_at_head(lane),
-            LaneDown::Refused { receipt, words } => self.refused(lane, receipt, words),
-            LaneDown::ConnectFailed => self.forgive(lane),
-        }
-        let Some(state) = self.lanes.get_mut(lane) else { return };
-        if why != LaneDown::Lost {
-            state.stuck = None;
-        }
-        state.reset(false, now);
-        self.window.rewind(&mut state.order);
         #[cfg(test)]
         self.faulty_lane_down(lane);
+        self.blame(lane, why, now);
+        let Some(state) = self.lanes.get_mut(lane) else { return };
+        state.reset(false, now);
+        self.try_next(now);
     }
 
     /// The next message to write on the lane; it counts as sent. `None`: there is nothing to send,
@@ -74,38 +69,7 @@ impl<M> Engine<M> {
     fn may_send(&self, lane: usize) -> bool {
         let Some(state) = self.lanes.get(lane) else { return false };
         let probing = state.probe.is_some() && !fault!(self, SendWhileProbing);
-        if !state.up || state.closing || probing || state.order.unsent().is_none() {
-            return false;
-        }
-        state.careful == 0 || state.order.first() == state.order.unsent()
-    }
-
-    /// A broker may refuse a message by closing the connection without a word, and with it what was
-    /// on its way to others. The second time that the same message is the oldest without a receipt,
-    /// what is unreceipted is sent one by one, so that what is refused drags nothing along.
-    fn lost_at_head(&mut self, lane: usize) {
-        let Some(state) = self.lanes.get_mut(lane) else { return };
-        let (mut head, mut unreceipted) = (None, 0);
-        self.window.for_each_sent(&state.order, |held| {
-            head.get_or_insert(held.receipt);
-            unreceipted += 1;
-        });
-        let Some(head) = head else { return };
-        let times = match state.stuck {
-            Some((stuck, times)) if stuck == head => times.saturating_add(1),
-            _ => 1,
-        };
-        state.stuck = Some((head, times));
-        let faulty = fault!(self, NeverCareful);
-        if times >= 2 && !faulty {
-            state.careful = state.careful.max(unreceipted);
-        }
-    }
-
-    /// The message that a lane was lost with again and again, and how often.
-    #[must_use]
-    pub fn stuck(&self, lane: usize) -> Option<(Receipt, u32)> {
-        self.lanes.get(lane)?.stuck.filter(|(_, times)| *times > 2)
+        state.up && !state.closing && !probing && state.order.unsent().is_some()
     }
 
     /// Whether the lane's present connection has messages without a receipt.
@@ -128,14 +92,16 @@ impl<M> Engine<M> {
         {
             return None;
         }
-        let (lane, no) = (held.lane, held.sent_no);
-        let receipted = if held.marks && !fault!(self, ConfirmBeforeMark) {
+        let (lane, no, marks) = (held.lane, held.sent_no, held.marks);
+        self.acquit(key, lane);
+        let receipted = if marks && !fault!(self, ConfirmBeforeMark) {
             self.owe(key, now)
         } else {
             self.settle(key)
         };
         self.lanes.get_mut(lane)?.heard(no, now);
         self.note_overtaken(lane, now);
+        self.try_next(now);
         #[cfg(test)]
         if fault!(self, CumulativeReceipt) {
             self.settle_sent_before(lane, no);
@@ -145,12 +111,9 @@ impl<M> Engine<M> {
 
     /// The message is done: it leaves the window, and its transaction may leave the ledger.
     pub(super) fn settle(&mut self, key: window::Key) -> Option<Receipted> {
-        let Held { lane, receipted, .. } = *self.window.get(key)?;
+        let lane = self.window.get(key)?.lane;
         let state = self.lanes.get_mut(lane)?;
         let held = self.window.remove(&mut state.order, key)?;
-        if receipted.is_none() {
-            state.careful = state.careful.saturating_sub(1);
-        }
         if let Some(record) = self.ledger.get_mut(held.tx) {
             record.unreceipted -= 1;
             #[cfg(test)]
@@ -200,19 +163,17 @@ impl<M> Engine<M> {
                 self.lane_overdue(lane, now);
             }
         }
+        self.try_next(now);
     }
 
     fn lane_overdue(&mut self, lane: usize, now: Duration) {
-        let timeout = self.settings.receipt_timeout;
         let missing = self.missing_at(lane).is_some_and(|at| at <= now);
         let state = &mut self.lanes[lane];
         if missing && let Some(held) = state.order.first().and_then(|key| self.window.get(key)) {
             let receipt = held.receipt;
             state.closing = true;
+            state.missing = Some(receipt);
             self.actions.push_back(Action::Close { lane, why: CloseReason::Missing(receipt) });
-            let words =
-                format!("no receipt within {timeout:?} although something sent later was answered");
-            self.refused(lane, Some(receipt), &words);
         } else if state.probe.is_some() {
             state.closing = true;
             self.actions.push_back(Action::Close { lane, why: CloseReason::Silent });
@@ -226,7 +187,8 @@ impl<M> Engine<M> {
     /// When [`tick`](Self::tick) wants to be called next.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
-        (0..self.lanes.len()).filter_map(|lane| self.lane_deadline(lane)).min()
+        let lanes = (0..self.lanes.len()).filter_map(|lane| self.lane_deadline(lane));
+        lanes.chain(self.trial_deadline()).min()
     }
 
     fn lane_deadline(&self, lane: usize) -> Option<Duration> {
@@ -248,52 +210,5 @@ impl<M> Engine<M> {
     #[must_use]
     pub fn blocked(&self, lane: usize) -> bool {
         self.lanes.get(lane).is_some_and(|state| state.up && state.probe.is_some())
-    }
-
-    /// Who was refused? The message that is named, else whatever is unreceipted (rule 6, as far as
-    /// it goes without parking): a message refused too often with the same words halts the relay.
-    fn refused(&mut self, lane: usize, named: Option<Receipt>, words: &str) {
-        let limit = self.settings.same_refusals;
-        let Some(state) = self.lanes.get_mut(lane) else { return };
-        if state.last_refusal.as_deref() != Some(words) {
-            state.last_refusal = Some(words.into());
-            state.wordings += 1;
-        }
-        let wording = state.wordings;
-        let named = named.filter(|receipt| self.window.find(*receipt).is_some());
-        let (mut suspects, mut worst) = (0, None::<(u8, Receipt)>);
-        self.window.for_each_sent(&state.order, |held| {
-            if named.is_some_and(|receipt| receipt != held.receipt) {
-                return;
-            }
-            // A count of other words counts for nothing.
-            let before = if held.refused.0 == wording { held.refused.1 } else { 0 };
-            let times = before.saturating_add(1);
-            held.refused = (wording, times);
-            suspects += 1;
-            if worst.is_none_or(|(most, _)| times > most) {
-                worst = Some((times, held.receipt));
-            }
-        });
-        if let Some((times, receipt)) = worst.filter(|(times, _)| *times >= limit)
-            && !fault!(self, RefusalsNeverHalt)
-        {
-            self.actions.push_back(Action::Halt(Halt {
-                receipt,
-                suspects,
-                times,
-                words: words.to_owned(),
-            }));
-        }
-        #[cfg(test)]
-        if fault!(self, RefusalIsReceipt) {
-            self.settle_refused(lane, named);
-        }
-    }
-
-    /// What a broker on its way down refused was not refused for its own sake.
-    fn forgive(&mut self, lane: usize) {
-        let Some(state) = self.lanes.get_mut(lane) else { return };
-        state.last_refusal = None;
     }
 }

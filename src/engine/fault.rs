@@ -1,6 +1,6 @@
 //! Deliberate faults, compiled into the engine for tests only: the simulator must catch each.
 
-use super::types::{Receipt, TxId};
+use super::types::{Addressed, Receipt, TxId};
 use super::{Engine, ledger, window};
 use crate::lsn::Lsn;
 use crate::pgoutput::PgTime;
@@ -62,10 +62,18 @@ pub enum Fault {
     IgnoreWindow,
     /// A refused message is taken as receipted.
     RefusalIsReceipt,
-    /// Refusals are not counted.
+    /// However often something is refused, nobody is told.
     RefusalsNeverHalt,
-    /// What a lane is lost with again and again drags all others along.
-    NeverCareful,
+    /// A lane that is lost again and again with the same message at its head speaks against nobody.
+    SilentCloseIsInnocent,
+    /// Of what was unreceipted only the oldest is suspected.
+    OnlyTheOldestIsSuspect,
+    /// A broker that turns out to be down has refused what it refused.
+    DownIsAnAttempt,
+    /// A destination is tried while messages of it are on their way elsewhere.
+    WhatIsOutIsNotAwaited,
+    /// The messages of a suspected destination are tried together.
+    AllAreTriedTogether,
     /// No lane is ever probed.
     NoProbe,
     /// A lane goes on sending while a probe is unanswered.
@@ -115,7 +123,7 @@ impl Faults {
 }
 
 /// What the faults do where it is more than a condition.
-impl<M> Engine<M> {
+impl<M: Addressed> Engine<M> {
     pub(super) fn faulty_session_start(&mut self) {
         if fault!(self, ResendAtSessionStart) {
             for lane in &mut self.lanes {
@@ -202,12 +210,8 @@ impl<M> Engine<M> {
         self.settle_where(lane, |held| held.sent_no > 0 && held.sent_no < no);
     }
 
-    pub(super) fn settle_refused(&mut self, lane: usize, named: Option<Receipt>) {
-        let first = self.lanes[lane].order.first();
-        let key = named.and_then(|receipt| self.window.find(receipt)).or(first);
-        if let Some(key) = key.filter(|key| self.window.get(*key).is_some_and(|s| s.sent_no > 0)) {
-            self.settle(key);
-        }
+    pub(super) fn settle_refused(&mut self, lane: usize, receipt: Receipt) {
+        self.settle_where(lane, |held| held.receipt == receipt);
     }
 
     fn settle_where(&mut self, lane: usize, which: impl Fn(&window::Held<M>) -> bool) {

@@ -22,14 +22,10 @@ pub(super) struct Lane {
     /// When a probe was last answered: while it was not, the broker held the lane, and no message
     /// was missing for that.
     pub(super) released: Duration,
-    pub(super) last_refusal: Option<Box<str>>,
-    /// How often a refusal came with other words than the one before.
-    pub(super) wordings: u64,
-    /// The oldest unreceipted message when the connection was last lost without a word, and how
-    /// often in a row it was this one.
-    pub(super) stuck: Option<(Receipt, u32)>,
-    /// So many messages at the head go one by one.
-    pub(super) careful: usize,
+    /// The oldest unreceipted message when the connection was last lost without a word.
+    pub(super) stuck: Option<Receipt>,
+    /// This message got no receipt although something sent after it was answered.
+    pub(super) missing: Option<Receipt>,
     /// A close was asked for; nothing more is asked of this connection.
     pub(super) closing: bool,
 }
@@ -50,10 +46,7 @@ impl Lane {
             heartbeats: up,
             order: self.order,
             silent_since: now,
-            last_refusal: self.last_refusal.take(),
-            wordings: self.wordings,
             stuck: self.stuck,
-            careful: self.careful,
             ..Lane::default()
         };
     }

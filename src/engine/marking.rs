@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::types::{Owed, Receipt, Receipted};
+use super::types::{Addressed, Owed, Receipt, Receipted};
 use super::{Engine, window};
 use crate::lsn::Lsn;
 
@@ -39,7 +39,7 @@ impl Marking {
     }
 }
 
-impl<M> Engine<M> {
+impl<M: Addressed> Engine<M> {
     /// The message has its receipt; its row is to be marked.
     pub(super) fn owe(&mut self, key: window::Key, now: Duration) -> Option<Receipted> {
         let held = self.window.get(key)?;
@@ -47,7 +47,6 @@ impl<M> Engine<M> {
         let receipted = Receipted { commit_time: held.commit_time, last_sent: held.last_sent };
         let state = self.lanes.get_mut(lane)?;
         self.window.detach(&mut state.order, key, now);
-        state.careful = state.careful.saturating_sub(1);
         if self.marking.owed.is_empty() {
             self.marking.since = now;
         }

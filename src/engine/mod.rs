@@ -44,6 +44,7 @@ mod sim;
 mod source_side;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod types;
 mod window;
 
@@ -60,6 +61,8 @@ use ledger::Ledger;
 use marking::Marking;
 use ring::Ring;
 use source_side::Open;
+pub use trouble::Troubled;
+use trouble::Troubles;
 pub use types::*;
 use window::Window;
 
@@ -76,7 +79,9 @@ pub struct Engine<M> {
     recovered: Option<ledger::Key>,
     ring: Ring,
     window: Window<M>,
+    /// The last is for trials.
     lanes: Vec<Lane>,
+    troubles: Troubles,
     marking: Marking,
     actions: VecDeque<Action>,
     sent: u64,
@@ -92,7 +97,7 @@ struct Session {
     confirmed: Lsn,
 }
 
-impl<M> Engine<M> {
+impl<M: Addressed> Engine<M> {
     /// An engine that knows nothing yet: no session, every lane down.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
@@ -104,7 +109,8 @@ impl<M> Engine<M> {
             recovered: None,
             ring: Ring::new(settings.ring),
             window: Window::new(settings.messages, settings.bytes),
-            lanes: (0..settings.lanes.max(1)).map(|_| Lane::default()).collect(),
+            lanes: (0..=settings.lanes.max(1)).map(|_| Lane::default()).collect(),
+            troubles: Troubles::default(),
             marking: Marking::default(),
             actions: VecDeque::new(),
             sent: 0,
@@ -119,6 +125,11 @@ impl<M> Engine<M> {
     #[cfg(test)]
     pub fn with_fault(settings: Settings, fault: Fault) -> Self {
         Engine { faults: fault::Faults(Some(fault)), ..Engine::new(settings) }
+    }
+
+    /// The lane of an ordering key.
+    fn lane_of(&self, key_hash: u64) -> usize {
+        (key_hash % (self.lanes.len() as u64 - 1)) as usize
     }
 
     /// What a standby status update may report as flushed now: [`Lsn::INVALID`], which confirms

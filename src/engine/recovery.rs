@@ -1,12 +1,12 @@
 //! Rows that the stream does not bring, and a large transaction that goes on after a restart.
 
-use super::types::{ChangeId, Outgoing, StreamError, TxId};
+use super::types::{Addressed, ChangeId, Outgoing, StreamError, TxId};
 use super::window::Origin;
 use super::{Engine, ledger};
 use crate::lsn::Lsn;
 use crate::pgtime::PgTime;
 
-impl<M> Engine<M> {
+impl<M: Addressed> Engine<M> {
     /// A row out of the table becomes a message. It is sent like any other; no position of the stream
     /// waits for it, so that whoever reads the table keeps account of it: nothing of the stream may be
     /// read until [`is_drained`](Self::is_drained).
@@ -30,9 +30,10 @@ impl<M> Engine<M> {
         if let Some(record) = self.ledger.get_mut(key) {
             record.unreceipted += 1;
         }
-        let lane = (outgoing.key_hash % self.lanes.len() as u64) as usize;
+        let lane = self.lane_of(outgoing.key_hash);
         let of = Origin { tx: key, commit_time, after: None };
-        self.window.push(&mut self.lanes[lane].order, lane, of, outgoing);
+        let key = self.window.insert(of, outgoing);
+        self.enqueue(key, lane);
         Ok(())
     }
 

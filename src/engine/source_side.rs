@@ -2,7 +2,7 @@
 
 use super::ledger;
 use super::ring::Seen;
-use super::types::{Change, ChangeId, Outgoing, StreamError, TxId};
+use super::types::{Addressed, Change, ChangeId, Outgoing, StreamError, TxId};
 use super::window::Origin;
 use super::{Engine, Session};
 use crate::lsn::Lsn;
@@ -23,7 +23,7 @@ pub(super) struct Open {
     announced: bool,
 }
 
-impl<M> Engine<M> {
+impl<M: Addressed> Engine<M> {
     /// The slot is ours: `confirmed` is its `confirmed_flush_lsn`, read after it became ours.
     /// Nothing of an earlier session's positions is kept (rule 2).
     pub fn session_started(&mut self, confirmed: Lsn) {
@@ -161,8 +161,9 @@ impl<M> Engine<M> {
             record.unordered |= open.unordered;
             record.unreceipted += 1;
         }
-        let lane = (outgoing.key_hash % self.lanes.len() as u64) as usize;
-        self.window.push(&mut self.lanes[lane].order, lane, of, outgoing);
+        let lane = self.lane_of(outgoing.key_hash);
+        let key = self.window.insert(of, outgoing);
+        self.enqueue(key, lane);
         Ok(())
     }
 

@@ -5,8 +5,17 @@ use std::time::Duration;
 use super::*;
 
 mod marking;
+mod trouble;
 
 const NOW: Duration = Duration::from_secs(1);
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// From 10 000 on to the second destination, from 20 000 on to the third.
+impl Addressed for u64 {
+    fn destination(&self) -> &str {
+        ["a", "b", "c"][(*self / 10_000) as usize]
+    }
+}
 
 fn settings() -> Settings {
     Settings {
@@ -16,7 +25,8 @@ fn settings() -> Settings {
         receipt_timeout: Duration::from_secs(30),
         probe_after: Duration::from_secs(5),
         ring: 100,
-        same_refusals: 3,
+        first_wait: FIRST_WAIT,
+        pause_after: 3,
     }
 }
 
@@ -48,7 +58,11 @@ fn read(engine: &mut Engine<u64>, n: u64, rows: u64) {
 }
 
 fn send_all(engine: &mut Engine<u64>) -> Vec<(Receipt, u64)> {
-    std::iter::from_fn(|| engine.next_send(0, NOW).map(|(receipt, payload)| (receipt, *payload)))
+    send_all_on(engine, 0)
+}
+
+fn send_all_on(engine: &mut Engine<u64>, lane: usize) -> Vec<(Receipt, u64)> {
+    std::iter::from_fn(|| engine.next_send(lane, NOW).map(|(receipt, payload)| (receipt, *payload)))
         .collect()
 }
 
@@ -143,34 +157,6 @@ fn after_a_lost_lane_all_is_sent_again_in_order() {
 }
 
 #[test]
-fn a_message_that_closes_the_lane_again_and_again_drags_nothing_along() {
-    let mut engine = ready();
-    read(&mut engine, 1, 3);
-    for times in 1..=2 {
-        assert_eq!(send_all(&mut engine).len(), 3, "{times}");
-        engine.lane_down(0, LaneDown::Lost, NOW);
-        engine.lane_up(0, NOW);
-        assert_eq!(engine.stuck(0), None);
-    }
-    // One by one, and only those: the newest waits.
-    read(&mut engine, 2, 1);
-    for times in 3..10 {
-        let sent = send_all(&mut engine);
-        assert_eq!(sent.len(), 1);
-        engine.lane_down(0, LaneDown::Lost, NOW);
-        engine.lane_up(0, NOW);
-        assert_eq!(engine.stuck(0), Some((sent[0].0, times)));
-    }
-    for message in [1000, 1001, 1002] {
-        let sent = send_all(&mut engine);
-        assert_eq!(sent.iter().map(|(_, m)| *m).collect::<Vec<_>>(), [message]);
-        engine.receipt(0, sent[0].0, NOW).unwrap();
-    }
-    read(&mut engine, 3, 2);
-    assert_eq!(send_all(&mut engine).len(), 3, "the suspicion is over");
-}
-
-#[test]
 fn the_window_has_room_for_one_of_any_size() {
     let mut engine = ready();
     assert!(engine.fits(1_000_000));
@@ -200,28 +186,6 @@ fn silence_is_probed_and_a_missing_receipt_closes_the_lane() {
         engine.next_action(),
         Some(Action::Close { lane: 0, why: CloseReason::Missing(_) })
     ));
-}
-
-#[test]
-fn the_same_refusal_three_times_halts() {
-    let mut engine = ready();
-    read(&mut engine, 1, 2);
-    let refuse = |engine: &mut Engine<u64>, words| {
-        send_all(engine);
-        engine.lane_down(0, LaneDown::Refused { receipt: None, words }, NOW);
-        engine.lane_up(0, NOW);
-        engine.next_action()
-    };
-    assert_eq!(refuse(&mut engine, "no"), None);
-    assert_eq!(refuse(&mut engine, "no"), None);
-    assert_eq!(refuse(&mut engine, "other"), None);
-    assert_eq!(refuse(&mut engine, "other"), None);
-    engine.lane_down(0, LaneDown::ConnectFailed, NOW);
-    engine.lane_up(0, NOW);
-    assert_eq!(refuse(&mut engine, "other"), None, "that broker was going down");
-    assert_eq!(refuse(&mut engine, "other"), None);
-    let halt = refuse(&mut engine, "other");
-    assert!(matches!(halt, Some(Action::Halt(Halt { suspects: 2, times: 3, .. }))), "{halt:?}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub struct ChangeId {
 /// How much may be in flight and how long the broker may be silent.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// STOMP connections; at least 1.
+    /// STOMP connections for what is sent as it comes; at least 1. One more is for trials.
     pub lanes: usize,
     /// The window in messages, all lanes together; at least 1, at most 2^20.
     pub messages: usize,
@@ -47,8 +47,10 @@ pub struct Settings {
     pub probe_after: Duration,
     /// Finished transactions that are recognised; see [`RING`].
     pub ring: usize,
-    /// The relay halts when a message was refused so many times in a row with the same words.
-    pub same_refusals: u8,
+    /// Between the attempts of what was refused.
+    pub first_wait: Duration,
+    /// The relay halts when a message was refused so many times in a row.
+    pub pause_after: u32,
 }
 
 /// A message on its way into the window.
@@ -62,6 +64,12 @@ pub struct Outgoing<M> {
     pub marks: bool,
     /// What the lane will send.
     pub payload: M,
+}
+
+/// What the engine has to know of a message.
+pub trait Addressed {
+    /// The destination.
+    fn destination(&self) -> &str;
 }
 
 /// The number in the `receipt` header of a SEND: unique to the message for the engine's life, the
@@ -112,6 +120,35 @@ pub enum Action {
     },
     /// Stop for good; an operator must act.
     Halt(Halt),
+    /// Tell people.
+    Notice(Notice),
+}
+
+/// What becomes of destinations that the broker may refuse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Some of what was unreceipted is refused, and nobody says what: the destinations are tried
+    /// one by one.
+    Suspected {
+        /// So many.
+        destinations: usize,
+        /// The broker's words.
+        words: String,
+    },
+    /// The destination was refused.
+    Refused {
+        /// Which.
+        destination: String,
+        /// How often in a row.
+        attempts: u32,
+        /// The broker's words.
+        words: String,
+    },
+    /// The destination takes messages again.
+    Opened {
+        /// Which.
+        destination: String,
+    },
 }
 
 /// Why the engine wants a lane closed.
@@ -126,13 +163,10 @@ pub enum CloseReason {
 /// A refusal that does not go away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Halt {
-    /// The first message that was refused so often.
+    /// The message that was refused so often.
     pub receipt: Receipt,
-    /// How many messages were unreceipted each time: with more than one, any of them may be the
-    /// one that is refused.
-    pub suspects: usize,
-    /// How often.
-    pub times: u8,
+    /// How often in a row.
+    pub times: u32,
     /// The broker's words.
     pub words: String,
 }

@@ -29,7 +29,11 @@ pub(super) struct Origin {
 /// A message in the window.
 pub(super) struct Held<M> {
     pub(super) receipt: Receipt,
+    /// Its place among all that came in.
+    pub(super) seq: u64,
+    /// The lane that it was in last, and whether it is there still.
     pub(super) lane: usize,
+    listed: bool,
     /// The record of its transaction.
     pub(super) tx: u32,
     pub(super) commit_time: PgTime,
@@ -47,9 +51,6 @@ pub(super) struct Held<M> {
     pub(super) last_sent: Duration,
     /// Since when something sent after it on the present connection is answered.
     pub(super) overtaken_since: Option<Duration>,
-    /// How often in a row it was among the suspects of a refusal with the same words, and which
-    /// words: see [`Lane::wordings`](super::lane::Lane::wordings).
-    pub(super) refused: (u64, u8),
     next: Option<Key>,
     previous: Option<Key>,
 }
@@ -88,6 +89,8 @@ pub(super) struct Window<M> {
     /// How often each place was used.
     uses: Vec<u64>,
     free: Vec<Key>,
+    /// Messages that came in, ever.
+    accepted: u64,
 }
 
 impl<M> Window<M> {
@@ -98,6 +101,7 @@ impl<M> Window<M> {
             places: Vec::new(),
             uses: Vec::new(),
             free: Vec::new(),
+            accepted: 0,
         }
     }
 
@@ -135,13 +139,8 @@ impl<M> Window<M> {
         (self.get(key)?.receipt == receipt).then_some(key)
     }
 
-    pub(super) fn push(
-        &mut self,
-        order: &mut Order,
-        lane: usize,
-        of: Origin,
-        outgoing: Outgoing<M>,
-    ) -> Key {
+    /// Takes a message in; it is in no lane's order yet.
+    pub(super) fn insert(&mut self, of: Origin, outgoing: Outgoing<M>) -> Key {
         let key = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             self.uses.push(0);
@@ -151,9 +150,12 @@ impl<M> Window<M> {
         self.uses[place] += 1;
         self.held.messages += 1;
         self.held.bytes += outgoing.size;
+        self.accepted += 1;
         self.places[place] = Some(Held {
             receipt: Receipt(self.uses[place] << INDEX_BITS | u64::from(key)),
-            lane,
+            seq: self.accepted,
+            lane: 0,
+            listed: false,
             tx: of.tx,
             commit_time: of.commit_time,
             after: of.after,
@@ -165,11 +167,20 @@ impl<M> Window<M> {
             sent_before: false,
             last_sent: Duration::ZERO,
             overtaken_since: None,
-            refused: (0, 0),
             next: None,
-            previous: order.last,
+            previous: None,
         });
-        match order.last.and_then(|last| self.get_mut(last)) {
+        key
+    }
+
+    /// The message is the last that the lane is to send.
+    pub(super) fn append(&mut self, order: &mut Order, key: Key, lane: usize) {
+        let before = order.last;
+        let Some(held) = self.get_mut(key) else { return };
+        held.lane = lane;
+        held.listed = true;
+        held.previous = before;
+        match before.and_then(|last| self.get_mut(last)) {
             Some(last) => last.next = Some(key),
             None => order.first = Some(key),
         }
@@ -177,7 +188,6 @@ impl<M> Window<M> {
         order.length += 1;
         order.unsent = order.unsent.or(Some(key));
         order.ahead = order.ahead.or(Some(key));
-        key
     }
 
     /// The next message of the lane counts as sent. Returns whether it was sent before.
@@ -235,6 +245,13 @@ impl<M> Window<M> {
     pub(super) fn detach(&mut self, order: &mut Order, key: Key, now: Duration) {
         let Some(held) = self.get_mut(key).filter(|held| held.receipted.is_none()) else { return };
         held.receipted = Some(now);
+        self.unlink(order, key);
+    }
+
+    /// Takes a message out of its lane's order, if it is there.
+    pub(super) fn unlink(&mut self, order: &mut Order, key: Key) {
+        let Some(held) = self.get_mut(key).filter(|held| held.listed) else { return };
+        held.listed = false;
         let (previous, next) = (held.previous.take(), held.next.take());
         order.length -= 1;
         match previous.and_then(|previous| self.get_mut(previous)) {
@@ -262,6 +279,11 @@ impl<M> Window<M> {
             }
             at = held.next;
         }
+    }
+
+    /// What the lane has not sent on its present connection, in order.
+    pub(super) fn unsent_keys(&self, order: &Order) -> Vec<Key> {
+        std::iter::successors(order.unsent, |key| self.get(*key)?.next).collect()
     }
 
     /// The commit time of the oldest transaction that has a message here. Walks the window: for

@@ -10,7 +10,7 @@ use super::pump::Pump;
 use super::stop::Stop;
 use crate::broker::lane::Attempt;
 use crate::broker::{HostErrorKind, LaneError, LaneEvent};
-use crate::engine::{Action, CloseReason, Halt, LaneDown, Receipt};
+use crate::engine::{Action, CloseReason, Halt, LaneDown, Notice, Receipt};
 use crate::stomp::ErrorFrame;
 
 /// After so many receipts the keeper is told, for the sake of a large transaction.
@@ -24,7 +24,9 @@ impl Pump {
     pub(super) fn poll_lanes(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         for lane in 0..self.lanes.len() {
-            moved |= self.poll_connect(lane, cx);
+            if self.engine.needs_lane(lane) {
+                moved |= self.poll_connect(lane, cx);
+            }
             moved |= self.poll_receipts(lane, cx);
         }
         self.tick_lanes();
@@ -166,19 +168,17 @@ impl Pump {
             self.telemetry.metrics.rejections.closed.inc();
         }
         self.engine.lane_down(lane, LaneDown::Lost, self.clock.now);
-        let why = match self.engine.stuck(lane) {
-            Some((receipt, times)) => format!(
-                "{error}; {times} times now while {} waited for its receipt: is its queue full, or is \
-                 it larger than the broker takes?",
-                self.name_of(receipt)
-            ),
-            None => error.to_string(),
-        };
-        self.lane_gone(lane, &why);
+        self.lane_gone(lane, &error.to_string());
     }
 
     fn lane_gone(&mut self, lane: usize, why: &str) {
         let host = self.lanes[lane].connection().map(|connection| connection.address.to_string());
+        if lane == self.engine.trial_lane() {
+            // It is made to be refused on: when it is needed again is the engine's to say.
+            self.lanes[lane].progressed();
+            self.lanes[lane].reconnect();
+            return;
+        }
         let again_in = self.lanes[lane].reconnect();
         if let Some(more) = self.throttle.allow("lane", self.clock.now) {
             let unreceipted = self.engine.in_flight().messages - self.engine.owed();
@@ -242,6 +242,32 @@ impl Pump {
                 let stop = self.refusal_stop(&halt);
                 self.drain(Some(stop), Duration::ZERO);
             }
+            Action::Notice(notice) => self.tell(&notice),
+        }
+    }
+
+    /// What becomes of destinations that are refused.
+    fn tell(&mut self, notice: &Notice) {
+        let now = self.clock.now;
+        match notice {
+            Notice::Suspected { destinations, words } => {
+                if let Some(more) = self.throttle.allow("suspected", now) {
+                    warn!(
+                        destinations,
+                        "the broker refuses something and does not say what; each destination is tried by \
+                         itself: {words}{more}"
+                    );
+                }
+            }
+            Notice::Refused { destination, attempts, words } => {
+                if let Some(more) = self.throttle.allow(destination, now) {
+                    warn!(
+                        destination,
+                        attempts, "the broker refuses what goes to {destination}: {words}{more}"
+                    );
+                }
+            }
+            Notice::Opened { destination } => info!("{destination} takes messages again"),
         }
     }
 
@@ -259,12 +285,7 @@ impl Pump {
 
     fn refusal_stop(&self, halt: &Halt) -> Stop {
         let name = self.name_of(halt.receipt);
-        let others = match halt.suspects.saturating_sub(1) {
-            0 => String::new(),
-            others => format!(" or one of the {others} sent after it"),
-        };
-        let what =
-            format!("the broker refused {name}{others} {} times: {}", halt.times, halt.words);
+        let what = format!("the broker refused {name} {} times: {}", halt.times, halt.words);
         Stop::for_good(what, REFUSAL_REMEDY)
     }
 
@@ -275,6 +296,9 @@ impl Pump {
         connected: bool,
         error: Option<String>,
     ) {
+        if lane == self.engine.trial_lane() {
+            return;
+        }
         self.telemetry.update(|status, _| {
             let lanes = &mut status.broker.lanes;
             if lanes.len() <= lane {

@@ -22,8 +22,6 @@ use crate::{broker, engine, source};
 /// A lane whose broker answers nothing is probed after this time at the latest, so that a memory
 /// alarm shows before `receipt_timeout`.
 const PROBE_AFTER: Duration = Duration::from_secs(5);
-/// The same refusal so often in a row halts the relay.
-const SAME_REFUSALS: u8 = 3;
 /// A row's other columns, beside what fits into a frame, that are still read whole.
 const OTHER_COLUMNS: usize = 1024 * 1024;
 
@@ -53,7 +51,8 @@ pub fn settings(config: &Config) -> Result<Settings, Misconfigured> {
             receipt_timeout: config.broker.receipt_timeout,
             probe_after: PROBE_AFTER.min(config.broker.receipt_timeout),
             ring: engine::RING,
-            same_refusals: SAME_REFUSALS,
+            first_wait: config.retry.first_wait,
+            pause_after: config.retry.pause_after,
         },
         broker: Arc::new(broker_settings(&config.broker, config.outbox.header_style)),
         shutdown_timeout: config.shutdown_timeout,

@@ -4,7 +4,7 @@ use tracing::debug;
 
 use super::clock::Clock;
 use super::stop::Stop;
-use crate::engine::{Change, Engine, Outgoing, StreamError, TxId};
+use crate::engine::{Addressed, Change, Engine, Outgoing, StreamError, TxId};
 use crate::lsn::Lsn;
 use crate::outbox::{Context, Message, Outbox, Row, RowError, SkipReason, Unfit, UnfitReason};
 use crate::pgoutput::{self, Begin, Truncated, Tuple};
@@ -31,6 +31,12 @@ pub(super) enum Halt {
     Source(SourceError),
     /// An operator must act.
     Stop(Stop),
+}
+
+impl Addressed for Message {
+    fn destination(&self) -> &str {
+        Message::destination(self)
+    }
 }
 
 impl Intake {

@@ -165,7 +165,8 @@ impl Pump {
             status.in_flight.max_messages = settings.engine.messages;
             status.in_flight.max_bytes = settings.engine.bytes;
         });
-        let lanes = settings.engine.lanes.max(1);
+        // One more is for trials of what the broker may refuse.
+        let lanes = settings.engine.lanes.max(1) + 1;
         let outbox = Outbox::new(settings.outbox.clone())?;
         Ok(Pump {
             clock: Clock::new(epoch),
@@ -192,7 +193,7 @@ impl Pump {
             throttle: Throttle::new(Duration::from_secs(10)),
             updates: Throttle::new(Duration::from_secs(1)),
             tell_connected: true,
-            logins: Logins::new(settings.broker.hosts.len() * lanes),
+            logins: Logins::new(settings.broker.hosts.len() * (lanes - 1)),
             draining: None,
             shutdown_timeout: settings.shutdown_timeout,
             requests: outside.requests,

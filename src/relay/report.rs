@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use super::progress::Progress;
 use super::pump::Pump;
+use crate::engine::Troubled;
 use crate::lsn::Lsn;
 use crate::pgoutput::PgTime;
 use crate::telemetry::clock;
@@ -34,11 +35,13 @@ impl Pump {
         let confirmed = reported.max(self.started_at);
         let (connected, now) = (self.session.is_some(), clock::unix_now());
         let recovery = self.recovery_status();
+        let refused: Vec<_> = self.engine.troubled().take(status::REFUSED).map(refused).collect();
         let (owed, unmarked) = (self.engine.owed(), self.marks_problem());
         self.telemetry.update(|status, lag| {
             status.in_flight.messages = in_flight.messages;
             status.in_flight.bytes = in_flight.bytes;
             status.recovery = recovery;
+            status.broker.refused = refused;
             status.marking = status::Marking { owed, last_error: unmarked };
             for (lane, (blocked, unreceipted)) in status.broker.lanes.iter_mut().zip(lanes) {
                 lane.blocked = blocked && lane.connected;
@@ -123,5 +126,14 @@ impl Pump {
         let (sent, resent) = (self.engine.sent(), self.engine.resent());
         metrics.sent.inc_by(sent.saturating_sub(metrics.sent.get()));
         metrics.resent.inc_by(resent.saturating_sub(metrics.resent.get()));
+    }
+}
+
+fn refused(of: Troubled<'_>) -> status::Refused {
+    status::Refused {
+        destination: of.destination.to_owned(),
+        attempts: of.attempts,
+        waiting: of.waiting,
+        last_error: of.words.to_owned(),
     }
 }

@@ -139,8 +139,26 @@ pub struct Broker {
     pub kind: Option<String>,
     /// Its version, where it tells.
     pub version: Option<String>,
-    /// Its connections.
+    /// Its connections, but for the one on which refused destinations are tried.
     pub lanes: Vec<Lane>,
+    /// Destinations that it refuses, or is suspected to; not more than [`REFUSED`] of them.
+    pub refused: Vec<Refused>,
+}
+
+/// So many destinations are told of.
+pub const REFUSED: usize = 20;
+
+/// A destination that the broker refuses, or may refuse: its messages wait, others flow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Its name.
+    pub destination: String,
+    /// How often in a row its oldest message was refused; 0: it is only suspected.
+    pub attempts: u32,
+    /// Its messages that wait, in the window.
+    pub waiting: usize,
+    /// The broker's words, in one line.
+    pub last_error: String,
 }
 
 /// One connection to the broker.
@@ -232,7 +250,12 @@ impl Status {
                 if !matches!(self.phase, Phase::Recovering | Phase::Streaming) {
                     return Err("the replication stream is not open yet".to_owned());
                 }
-                self.source.progress(self.phase)
+                self.source.progress(self.phase).map_err(|stalled| match self.broker.refused.first() {
+                    Some(Refused { destination, last_error, .. }) => {
+                        format!("{stalled}; the broker refuses what goes to {destination}: {last_error}")
+                    }
+                    None => stalled,
+                })
             }
         }
     }

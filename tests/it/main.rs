@@ -21,6 +21,7 @@ mod idle;
 mod image;
 mod init;
 mod kill;
+mod lanes;
 mod large;
 mod layouts;
 mod load;

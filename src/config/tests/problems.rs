@@ -200,7 +200,6 @@ fn settings_of_later_versions_are_refused() {
         ("broker: {tls: {key_password: x}}", "broker.tls.key_password"),
         ("broker: {kind: artemis}", "broker.kind"),
         ("broker: {delivery: transactions}", "broker.delivery"),
-        ("broker: {connections: 2}", "broker.connections"),
         ("retry: {pause: 1s}", "retry.pause"),
         ("retry: {on_exhausted: halt}", "retry.on_exhausted"),
         ("consumers: [{destination: d, handler: {exec: [cat, '-']}}]", "consumers"),
@@ -214,9 +213,8 @@ fn settings_of_later_versions_are_refused() {
         assert_eq!(problem.lines().count(), 1, "{problem}");
     }
     assert_eq!(
-        problem("broker: {connections: 2}"),
-        "broker.connections: 2 is not in this version; write 1; one connection is faster than the broker \
-         (walpost.yaml:1)"
+        problem("broker: {delivery: transactions}"),
+        "broker.delivery: transactions is not in this version; write auto or receipts (walpost.yaml:1)"
     );
 }
 
@@ -226,8 +224,8 @@ fn settings_of_later_versions_pass_where_they_change_nothing() {
 postgres: {tls: {mode: disable}}
 replication: {failover: false, on_slot_lost: halt, shard: {index: 0, count: 1}}
 outbox: {backfill: false, after_publish: keep, retention: never}
-broker: {kind: rabbitmq, delivery: receipts, body: text, connections: 1, tls: {enabled: false}}
-retry: {pause: 240s, max_attempts: 50}
+broker: {kind: rabbitmq, delivery: receipts, body: text, connections: 4, tls: {enabled: false}}
+retry: {first_wait: 2s, pause: 240s, max_attempts: 50}
 consumers: []
 ";
     let loaded = loaded(yaml, &[]);

@@ -24,6 +24,8 @@ pub(super) enum Answer {
         named: Option<u64>,
         words: String,
     },
+    /// The connection closes without a word.
+    Closed,
 }
 
 /// One connection; empty while down.
@@ -64,7 +66,7 @@ impl Broker {
             swallowed: schedule.swallowed,
             in_order: schedule.in_order,
             room: schedule.room,
-            lanes: (0..schedule.lanes).map(|_| Lane::default()).collect(),
+            lanes: (0..=schedule.lanes).map(|_| Lane::default()).collect(),
             words: 0,
         }
     }
@@ -110,10 +112,10 @@ impl Broker {
         match frame {
             Frame::Probe => conn.answers.push(Answer::Probe),
             Frame::Send { number, serial } => {
-                if let Some(words) = refusal(&mut rows[serial].fate, &mut self.words) {
-                    let named = rng.bool().then_some(number);
+                let named = rng.bool().then_some(number);
+                if let Some(answer) = refusal(&mut rows[serial].fate, &mut self.words, named) {
                     conn.refused = true;
-                    conn.answers.push(Answer::Error { named, words });
+                    conn.answers.push(answer);
                 } else if rng.u8(..100) >= self.swallowed {
                     if self.stored.len() <= serial {
                         self.stored.resize(serial + 1, false);
@@ -138,16 +140,18 @@ impl Broker {
 }
 
 /// What the broker says to a row that it refuses now.
-fn refusal(fate: &mut Fate, words: &mut u32) -> Option<String> {
-    let (left, said) = match *fate {
-        Fate::Taken | Fate::RefusedTimes(0) | Fate::RefusedInOtherWords(0) => return None,
-        Fate::RefusedForEver => (Fate::RefusedForEver, "not_found".to_owned()),
-        Fate::RefusedTimes(n) => (Fate::RefusedTimes(n - 1), "not_found".to_owned()),
-        Fate::RefusedInOtherWords(n) => {
+fn refusal(fate: &mut Fate, words: &mut u32, named: Option<u64>) -> Option<Answer> {
+    match fate {
+        Fate::Taken | Fate::RefusedTimes(0) | Fate::ClosedTimes(0) => None,
+        Fate::RefusedForEver => Some(Answer::Error { named, words: "not_found".to_owned() }),
+        Fate::RefusedTimes(left) => {
+            *left -= 1;
             *words += 1;
-            (Fate::RefusedInOtherWords(n - 1), format!("queue full, {words} waiting"))
+            Some(Answer::Error { named, words: format!("queue full, {words} waiting") })
         }
-    };
-    *fate = left;
-    Some(said)
+        Fate::ClosedTimes(left) => {
+            *left -= 1;
+            Some(Answer::Closed)
+        }
+    }
 }

@@ -104,13 +104,14 @@ impl Judge {
                 && row.cursor.is_none_or(|cursor| cursor < pg.order(serial))
         });
         self.hold(Rule::Recovery, due, || format!("row {serial} is not to be recovered"))?;
-        let size = pg.rows[serial].size;
+        let row = &pg.rows[serial];
         let message = self.messages.len();
         self.messages.push(Message {
             serial,
+            destination: row.destination,
             uid: None,
             commit_lsn: Lsn::INVALID,
-            size,
+            size: row.size,
             commit_time: created,
             number: None,
             last_sent: Duration::ZERO,

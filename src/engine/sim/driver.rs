@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::engine::{Action, Connections, Engine, Fault, LaneDown};
+use crate::engine::{Action, Connections, Engine, Fault, LaneDown, Notice};
 use crate::lsn::Lsn;
 
 use super::Payload;
@@ -115,7 +115,7 @@ impl Driver {
     }
 
     fn step(&mut self, step: Step) -> Verdict {
-        let lane = self.rng.usize(..self.schedule.lanes);
+        let lane = self.rng.usize(..=self.schedule.lanes);
         let burst = self.rng.usize(1..=4);
         match step {
             Step::Write => self.pg.write(&mut self.rng, &self.schedule),
@@ -235,9 +235,14 @@ impl Driver {
                     self.judge.halt(&halt)?;
                     self.halted = true;
                 }
+                Action::Notice(notice) => {
+                    self.tally.opened += u64::from(matches!(notice, Notice::Opened { .. }));
+                    self.judge.noticed(&notice)?;
+                }
             }
         }
-        for lane in 0..self.schedule.lanes {
+        self.judge.all_noticed()?;
+        for lane in 0..=self.schedule.lanes {
             self.judge.blocked(lane, self.engine.blocked(lane))?;
         }
         self.judge.owed(self.engine.owed(), self.marker.messages())?;
@@ -259,7 +264,7 @@ impl Driver {
         self.pg.stop();
         self.uplink.clear();
         self.pending = None;
-        for lane in 0..self.schedule.lanes {
+        for lane in 0..=self.schedule.lanes {
             // What the kernel holds may still be read by the broker.
             while self.rng.bool() && self.broker.take(lane, &mut self.pg.rows, &mut self.rng) {}
             self.broker.lose(lane);
@@ -332,7 +337,7 @@ impl Driver {
         for _ in 0..3 {
             self.open_source()?;
         }
-        for lane in 0..self.schedule.lanes {
+        for lane in 0..=self.schedule.lanes {
             self.connect(lane)?;
             self.pump(lane)?;
             self.take(lane, 8)?;

@@ -5,15 +5,16 @@
 //! everything arrives); the others pin the engine down more tightly, so that a fault shows at
 //! once and not only when a crash happens to follow.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::engine::{Change, InFlight};
+use crate::engine::{Change, InFlight, Notice};
 use crate::lsn::Lsn;
 
 use super::identity::Memory;
 use super::lanes::LaneFacts;
-use super::postgres::{Postgres, Transaction};
+use super::postgres::{Postgres, Row, Transaction};
 use super::relay_row::Snapshot;
 use super::schedule::Schedule;
 use super::table::Standing;
@@ -43,6 +44,8 @@ pub(super) enum Rule {
     Silence,
     /// A receipt counted wrongly.
     Receipt,
+    /// A destination is taken for refused, or tried, or told of wrongly.
+    Refusal,
     /// Halted without need.
     Halt,
     /// An honest stream was called malformed.
@@ -72,6 +75,7 @@ pub(super) type Verdict = Result<(), Violation>;
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) serial: usize,
+    pub(super) destination: usize,
     /// Its transaction; none: its row came out of the table.
     pub(super) uid: Option<usize>,
     pub(super) commit_lsn: Lsn,
@@ -112,6 +116,7 @@ pub(super) struct Judge {
     pub(super) heartbeats: bool,
     /// Rows are marked, or deleted, after the receipt.
     pub(super) marking: bool,
+    /// The last is for trials.
     pub(super) lanes: Vec<LaneFacts>,
     // --- one life of walpost
     pub(super) messages: Vec<Message>,
@@ -120,6 +125,10 @@ pub(super) struct Judge {
     pub(super) waiting: InFlight,
     /// Messages that have their receipt and are not done.
     pub(super) owed: usize,
+    /// The destinations that are set aside.
+    pub(super) troubled: BTreeMap<usize, super::troubles::Facts>,
+    /// What people are to be told now.
+    pub(super) notices: VecDeque<Notice>,
     // --- for ever
     /// By serial number: sent to, or receipted by, the broker.
     pub(super) ever_sent: Vec<bool>,
@@ -144,12 +153,14 @@ impl Judge {
             bytes_max: schedule.bytes,
             heartbeats: schedule.heartbeats,
             marking: schedule.marking.is_some(),
-            lanes: (0..schedule.lanes).map(|_| LaneFacts::default()).collect(),
+            lanes: (0..=schedule.lanes).map(|_| LaneFacts::default()).collect(),
             messages: Vec::new(),
             memory: Memory::new(schedule.ring),
             session: None,
             waiting: InFlight::default(),
             owed: 0,
+            troubled: BTreeMap::new(),
+            notices: VecDeque::new(),
             ever_sent: Vec::new(),
             ever_receipted: Vec::new(),
             recovered_beside: Vec::new(),
@@ -176,6 +187,8 @@ impl Judge {
         self.session = None;
         self.waiting = InFlight::default();
         self.owed = 0;
+        self.troubled.clear();
+        self.notices.clear();
         self.lanes.iter_mut().for_each(|lane| *lane = LaneFacts::default());
     }
 
@@ -245,15 +258,16 @@ impl Judge {
         tx: &Transaction,
         index: usize,
         serial: usize,
-        size: usize,
+        row: &Row,
         lane: usize,
     ) -> usize {
         let message = self.messages.len();
         self.messages.push(Message {
             serial,
+            destination: row.destination,
             uid: Some(tx.uid),
             commit_lsn: tx.id.commit_lsn,
-            size,
+            size: row.size,
             commit_time: tx.id.commit_time,
             number: None,
             last_sent: Duration::ZERO,

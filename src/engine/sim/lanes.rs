@@ -1,17 +1,17 @@
-//! The judge's eye on the lanes: order, repeats, silence, probes, closes, halts.
+//! The judge's eye on the lanes: order, repeats, silence, probes, closes.
 
 use std::time::Duration;
 
-use crate::engine::{CloseReason, Halt, LaneDown, Receipt, Receipted};
+use crate::engine::{CloseReason, LaneDown, Receipt, Receipted};
 
 use super::judge::{Judge, Message, Rule, Verdict};
 use super::postgres::{Postgres, Transaction};
-use super::{PROBE_AFTER, Payload, RECEIPT_TIMEOUT, SAME_REFUSALS};
+use super::{PROBE_AFTER, Payload, RECEIPT_TIMEOUT};
 
 /// A message written on the present connection and not receipted.
 #[derive(Clone, Copy, Debug)]
-struct Outstanding {
-    message: usize,
+pub(super) struct Outstanding {
+    pub(super) message: usize,
     turn: u64,
     /// When something written after it was answered for the first time.
     overtaken: Option<Duration>,
@@ -20,10 +20,10 @@ struct Outstanding {
 /// What happened on a lane.
 #[derive(Debug, Default)]
 pub(super) struct LaneFacts {
-    up: bool,
+    pub(super) up: bool,
     /// Unreceipted messages of this lane in the order in which they were accepted.
     pub(super) queue: Vec<usize>,
-    outstanding: Vec<Outstanding>,
+    pub(super) outstanding: Vec<Outstanding>,
     /// The unanswered probe: its turn, and when it was asked for.
     probe: Option<(u64, Duration)>,
     turn: u64,
@@ -31,14 +31,10 @@ pub(super) struct LaneFacts {
     last_answer: Duration,
     /// When a probe was last answered.
     released: Duration,
-    /// Refusals since the last connect failure: the broker's words (none: a receipt was missing,
-    /// rule 7), and the messages they may concern.
-    refusals: Vec<(Option<String>, Vec<usize>)>,
-    /// What was outstanding each time that the connection was lost without a word; begins anew with
-    /// any other end.
-    losses: Vec<Vec<usize>>,
-    /// Messages up to this one go one by one.
-    careful: Option<usize>,
+    /// The oldest of what was outstanding when the connection was last lost without a word.
+    pub(super) stuck: Option<usize>,
+    /// The message whose receipt is missing.
+    pub(super) missing: Option<usize>,
 }
 
 impl LaneFacts {
@@ -72,35 +68,16 @@ impl Judge {
         facts.up = true;
         facts.last_answer = now;
         facts.last_sent = now;
+        self.proven();
     }
 
     /// A lane is lost, was refused something or could not connect.
-    pub(super) fn lane_down(&mut self, lane: usize, why: LaneDown<'_>) {
+    pub(super) fn lane_down(&mut self, lane: usize, why: LaneDown<'_>, now: Duration) {
         let facts = &mut self.lanes[lane];
         facts.up = false;
         facts.probe = None;
-        let mut suspects: Vec<_> = facts.outstanding.drain(..).map(|o| o.message).collect();
-        match why {
-            LaneDown::Lost if suspects.is_empty() => {}
-            LaneDown::Lost => {
-                let oldest = |loss: &Vec<usize>| loss.iter().min().copied();
-                if facts.losses.last().is_some_and(|loss| oldest(loss) == oldest(&suspects)) {
-                    facts.careful = facts.careful.max(suspects.iter().max().copied());
-                }
-                facts.losses.push(suspects);
-                return;
-            }
-            LaneDown::ConnectFailed => facts.refusals.clear(),
-            LaneDown::Refused { receipt, words } => {
-                if let Some(Receipt(number)) = receipt {
-                    suspects.retain(|&message| self.messages[message].number == Some(number));
-                }
-                facts.refusals.push((Some(words.to_owned()), suspects));
-            }
-        }
-        if why != LaneDown::Lost {
-            facts.losses.clear();
-        }
+        let sent: Vec<_> = facts.outstanding.drain(..).map(|o| o.message).collect();
+        self.blame(lane, &sent, why, now);
     }
 
     /// What `next_send` gave.
@@ -112,14 +89,11 @@ impl Judge {
         now: Duration,
     ) -> Verdict {
         let facts = &self.lanes[lane];
-        let careful = facts.queue.first().is_some_and(|&oldest| Some(oldest) <= facts.careful);
-        let one_by_one = careful && !facts.outstanding.is_empty();
-        let may = facts.up && facts.probe.is_none() && self.in_session() && !one_by_one;
-        let due = facts
-            .queue
-            .iter()
-            .copied()
-            .find(|&message| !facts.outstanding.iter().any(|o| o.message == message));
+        let may = facts.up && facts.probe.is_none() && self.in_session();
+        let due = facts.queue.iter().copied().find(|&message| {
+            let written = facts.outstanding.iter().any(|o| o.message == message);
+            !written && !self.is_set_aside(message)
+        });
         let Some((Receipt(number), payload)) = given else {
             return self.hold(Rule::Sending, due.is_none() || !may, || {
                 format!("message {due:?} is due on lane {lane}, nothing is sent")
@@ -140,9 +114,13 @@ impl Judge {
         self.hold(Rule::Repeat, facts.outstanding.iter().all(|o| o.message != index), || {
             format!("message {index} is outstanding on lane {lane} and is sent again")
         })?;
-        self.hold(Rule::Order, due == Some(index), || {
-            format!("message {due:?} is due on lane {lane}, {index} is sent")
-        })?;
+        if lane == self.trial() {
+            self.tried(index, now)?;
+        } else {
+            self.hold(Rule::Order, due == Some(index), || {
+                format!("message {due:?} is due on lane {lane}, {index} is sent")
+            })?;
+        }
         let free = || !self.messages.iter().any(|other| other.number == Some(number));
         self.hold(
             Rule::Receipt,
@@ -236,9 +214,14 @@ impl Judge {
         };
         let Outstanding { message, turn, .. } = facts.outstanding.remove(found);
         facts.answered(turn, now);
-        facts.queue.retain(|&queued| queued != message);
+        for lane in &mut self.lanes {
+            lane.queue.retain(|&queued| queued != message);
+        }
         if !self.messages[message].receipted {
             self.receipted(message);
+        }
+        if lane == self.trial() {
+            self.taken_on_trial(message);
         }
         let Message { commit_time, last_sent, .. } = self.messages[message];
         let right = Receipted { commit_time, last_sent };
@@ -295,7 +278,7 @@ impl Judge {
         self.hold(Rule::Silence, facts.up && right, || {
             format!("lane {lane} is closed for {why:?}, which is not so: {facts:?}")
         })?;
-        self.lanes[lane].refusals.extend(suspect.map(|message| (None, vec![message])));
+        self.lanes[lane].missing = suspect;
         Ok(())
     }
 
@@ -316,22 +299,6 @@ impl Judge {
             )?;
         }
         Ok(())
-    }
-
-    /// The engine halts: this message was refused so often in a row, with these words.
-    pub(super) fn halt(&self, halt: &Halt) -> Verdict {
-        let concerned = |message: &usize| self.messages[*message].number == Some(halt.receipt.0);
-        let missing =
-            |said: &Option<String>| said.is_none() && halt.words.starts_with("no receipt");
-        let enough = self.lanes.iter().any(|lane| {
-            let its = lane.refusals.iter().filter(|(_, suspects)| suspects.iter().any(concerned));
-            let words: Vec<_> = its.map(|(words, _)| words).collect();
-            let same = |said: &&Option<String>| missing(said) || said.as_ref() == Some(&halt.words);
-            words.windows(usize::from(SAME_REFUSALS)).any(|row| row.iter().all(same))
-        });
-        self.hold(Rule::Halt, enough, || {
-            format!("{halt:?} after too few refusals: {:?}", self.lanes)
-        })
     }
 
     /// Numbers that a garbled receipt may carry: of any message, or of none.

@@ -12,7 +12,7 @@
 //!   the slot, the recovery, the certified snapshot;
 //! - `marker` and `table`: the SQL side that marks rows once they have a receipt, with locks, deletions and
 //!   lost answers;
-//! - `judge`, `identity`, `lanes`, `delivered` and `marked`: the rules, kept with plain lists and nothing
+//! - `judge`, `identity`, `lanes`, `troubles`, `delivered` and `marked`: the rules, kept with plain lists and nothing
 //!   of the engine's own ideas.
 //!
 //! **How it argues.** The promise is that the position confirmed to PostgreSQL is never past a
@@ -54,9 +54,11 @@ mod table;
 mod tally;
 mod tests;
 mod trouble;
+mod troubles;
 
 use std::time::Duration;
 
+use super::Addressed;
 use driver::Driver;
 use judge::Violation;
 use misstep::Defect;
@@ -65,13 +67,23 @@ use tally::Tally;
 /// The engine's settings that all schedules share.
 const RECEIPT_TIMEOUT: Duration = Duration::from_secs(30);
 const PROBE_AFTER: Duration = Duration::from_secs(5);
-const SAME_REFUSALS: u8 = 3;
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const PAUSE_AFTER: u32 = 3;
+/// The destinations.
+const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// What the engine carries: which message of the judge's, and which row of the model's.
 #[derive(Clone, Copy, Debug)]
 struct Payload {
     message: usize,
     serial: usize,
+    destination: usize,
+}
+
+impl Addressed for Payload {
+    fn destination(&self) -> &str {
+        NAMES[self.destination]
+    }
 }
 
 /// Which rules the judge holds.

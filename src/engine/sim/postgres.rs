@@ -29,10 +29,10 @@ pub(super) enum Fate {
     Taken,
     /// It is refused, with the same words each time, until an operator acts.
     RefusedForEver,
-    /// It is refused this many more times, then taken.
+    /// It is refused this many more times, with other words each time, then taken.
     RefusedTimes(u8),
-    /// The same, with other words each time.
-    RefusedInOtherWords(u8),
+    /// The same, by closing the connection without a word.
+    ClosedTimes(u8),
 }
 
 /// A row (or transactional message) that belongs to the outbox.
@@ -43,6 +43,7 @@ pub(super) struct Row {
     /// By the clock of whoever made it; it says nothing of when the row was committed.
     pub(super) created: u64,
     pub(super) key: u64,
+    pub(super) destination: usize,
     pub(super) size: usize,
     pub(super) fate: Fate,
     pub(super) committed: bool,
@@ -207,10 +208,12 @@ impl Postgres {
             let row = (rng.u8(..5) > 0).then(|| {
                 let large = rng.u8(..20) == 0;
                 self.next_id += 1;
+                let key = rng.u64(..schedule.keys);
                 self.rows.push(Row {
                     id: self.next_id,
                     created: self.rows.len() as u64 + rng.u64(..30),
-                    key: rng.u64(..schedule.keys),
+                    key,
+                    destination: usize::try_from(key).unwrap() % schedule.destinations,
                     size: if large { rng.usize(1..=600) } else { rng.usize(1..=60) },
                     fate: fate(rng, schedule.refused),
                     committed: false,
@@ -333,7 +336,7 @@ fn fate(rng: &mut Rng, refused: u8) -> Fate {
     }
     match rng.u8(..3) {
         0 => Fate::RefusedForEver,
-        1 => Fate::RefusedTimes(rng.u8(1..super::SAME_REFUSALS)),
-        _ => Fate::RefusedInOtherWords(rng.u8(1..=5)),
+        1 => Fate::RefusedTimes(rng.u8(1..=4)),
+        _ => Fate::ClosedTimes(rng.u8(1..=4)),
     }
 }

@@ -111,10 +111,10 @@ impl Driver {
         self.judge.no_seam(&self.pg, serial, &tx)?;
         let key_hash = key_hash(row.key);
         let lane = usize::try_from(key_hash % self.schedule.lanes as u64).unwrap();
-        let message = self.judge.accept(&tx, index, serial, row.size, lane);
+        let message = self.judge.accept(&tx, index, serial, &row, lane);
         self.note(format_args!("accept row {serial} as message {message} on lane {lane}"));
         self.tally.accepted += 1;
-        let payload = Payload { message, serial };
+        let payload = Payload { message, serial, destination: row.destination };
         let marks = self.schedule.marking.is_some();
         honest(self.engine.accept(Outgoing { key_hash, size: row.size, marks, payload }))?;
         self.look()
@@ -138,7 +138,7 @@ impl Driver {
     // --- the broker
 
     pub(super) fn connect(&mut self, lane: usize) -> Verdict {
-        if self.broker.up(lane) {
+        if self.broker.up(lane) || !self.engine.needs_lane(lane) {
             return Ok(());
         }
         if self.broker.unreachable {
@@ -160,7 +160,7 @@ impl Driver {
         }
         self.note(format_args!("lane {lane} down: {why:?}"));
         self.broker.lose(lane);
-        self.judge.lane_down(lane, why);
+        self.judge.lane_down(lane, why, self.now);
         self.engine.lane_down(lane, why, self.now);
         self.look()
     }
@@ -168,7 +168,7 @@ impl Driver {
     pub(super) fn unreachable(&mut self) -> Verdict {
         self.broker.unreachable = !self.broker.unreachable;
         if self.broker.unreachable {
-            for lane in 0..self.schedule.lanes {
+            for lane in 0..=self.schedule.lanes {
                 self.lose_lane(lane, LaneDown::Lost)?;
             }
         }
@@ -187,6 +187,7 @@ impl Driver {
             let Some((Receipt(number), &payload)) = given else { break };
             self.judge.origin(self.engine.transaction(Receipt(number)).is_some(), payload)?;
             self.note(format_args!("SEND {payload:?} as {number} on lane {lane}"));
+            self.tally.tried += u64::from(lane == self.schedule.lanes);
             if !self.broker.up(lane) {
                 break; // a faulty engine: there is no connection to write to
             }
@@ -212,6 +213,10 @@ impl Driver {
                     self.engine.probe_answered(lane, self.now);
                     self.judge.probe_answered(lane, self.now);
                     self.look()?;
+                }
+                Answer::Closed => {
+                    self.tally.closed += 1;
+                    return self.lose_lane(lane, LaneDown::Lost);
                 }
                 Answer::Error { named, words } => {
                     self.tally.refusals += 1;

@@ -319,7 +319,7 @@ impl Driver {
             let message = self.judge.recovered(&self.pg, serial, lane, created)?;
             self.note(format_args!("recover row {serial} as message {message} on lane {lane}"));
             self.tally.recovered += 1;
-            let payload = Payload { message, serial };
+            let payload = Payload { message, serial, destination: row.destination };
             let marks = self.schedule.marking.is_some();
             honest(
                 self.engine.recover(created, Outgoing { key_hash, size: row.size, marks, payload }),

@@ -6,7 +6,7 @@ use fastrand::Rng;
 use crate::engine::Settings;
 
 use super::table::Standing;
-use super::{PROBE_AFTER, RECEIPT_TIMEOUT, SAME_REFUSALS};
+use super::{FIRST_WAIT, PAUSE_AFTER, PROBE_AFTER, RECEIPT_TIMEOUT};
 
 /// One thing that may happen next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +132,7 @@ const USUAL: [(Step, u32); 14] = [
     (Step::OpenSource, 10),
     (Step::Certify, 9),
     (Step::Large, 2),
-    (Step::Retain, 2),
+    (Step::Retain, 3),
 ];
 
 impl Shape {
@@ -177,7 +177,7 @@ impl Shape {
             ],
             Shape::Certified => &[
                 (Step::Certify, 30),
-                (Step::Retain, 8),
+                (Step::Retain, 10),
                 (Step::Crash, 1),
                 (Step::Failover, 1),
                 (Step::LoseSlot, 1),
@@ -226,6 +226,8 @@ pub(super) struct Schedule {
     pub(super) ring: usize,
     /// Ordering keys in use.
     pub(super) keys: u64,
+    /// Destinations in use; each key has one.
+    pub(super) destinations: usize,
     /// Frames that a lane's own buffer holds.
     pub(super) room: usize,
     /// Receipts come in the order of the messages.
@@ -298,11 +300,16 @@ impl Schedule {
             bytes: if rng.bool() { 100_000 } else { rng.usize(50..=400) },
             ring: if rng.u8(..3) == 0 { rng.usize(1..=4) } else { 1000 },
             keys: rng.u64(1..=5),
+            destinations: rng.usize(1..=super::NAMES.len()),
             room: rng.usize(1..=4),
             in_order: rng.bool(),
             heartbeats: rng.u8(..4) > 0,
             swallowed: if silent { rng.u8(0..=15) } else { 0 },
-            refused: if refusing { rng.u8(1..=6) } else { 0 },
+            refused: match shape {
+                Shape::Refusal => rng.u8(1..=20),
+                _ if refusing => rng.u8(1..=6),
+                _ => 0,
+            },
             large: if matches!(shape, Shape::Kill | Shape::Slots | Shape::Marks) {
                 20
             } else if rng.u8(..3) == 0 {
@@ -336,7 +343,8 @@ impl Schedule {
             receipt_timeout: RECEIPT_TIMEOUT,
             probe_after: PROBE_AFTER,
             ring: self.ring,
-            same_refusals: SAME_REFUSALS,
+            first_wait: FIRST_WAIT,
+            pause_after: PAUSE_AFTER,
         }
     }
 

@@ -12,6 +12,9 @@ pub(super) struct Tally {
     pub(super) closes: u64,
     pub(super) refusals: u64,
     pub(super) halts: u64,
+    pub(super) closed: u64,
+    pub(super) tried: u64,
+    pub(super) opened: u64,
     pub(super) broken_off: u64,
     pub(super) failovers: u64,
     pub(super) kills: u64,
@@ -46,6 +49,9 @@ impl Tally {
         self.closes += other.closes;
         self.refusals += other.refusals;
         self.halts += other.halts;
+        self.closed += other.closed;
+        self.tried += other.tried;
+        self.opened += other.opened;
         self.broken_off += other.broken_off;
         self.failovers += other.failovers;
         self.kills += other.kills;

@@ -1,0 +1,161 @@
+//! Refusals: who is suspected, what is tried, when the relay gives up.
+
+use super::*;
+
+const TRIAL: usize = 1;
+
+/// Reads one transaction with these messages.
+fn read_these(engine: &mut Engine<u64>, n: u64, payloads: &[u64]) {
+    engine.begin(tx(n)).unwrap();
+    for (row, payload) in payloads.iter().enumerate() {
+        assert_eq!(engine.change(Lsn(n * 100 + row as u64)).unwrap(), Change::New);
+        engine.accept(message(*payload)).unwrap();
+    }
+    engine.commit(tx(n).commit_lsn, Lsn(n * 100 + 60)).unwrap();
+}
+
+fn payloads(sent: &[(Receipt, u64)]) -> Vec<u64> {
+    sent.iter().map(|(_, payload)| *payload).collect()
+}
+
+fn notices(engine: &mut Engine<u64>) -> Vec<Notice> {
+    std::iter::from_fn(|| engine.next_action())
+        .map(|action| match action {
+            Action::Notice(notice) => notice,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+fn refused(receipt: Option<Receipt>) -> LaneDown<'static> {
+    LaneDown::Refused { receipt, words: "no" }
+}
+
+#[test]
+fn what_an_error_names_is_tried_by_itself_and_the_others_flow() {
+    let mut engine = ready();
+    read_these(&mut engine, 1, &[1, 10_001, 2]);
+    let sent = send_all(&mut engine);
+    engine.lane_down(0, refused(Some(sent[1].0)), NOW);
+    engine.lane_up(0, NOW);
+    engine.lane_up(TRIAL, NOW);
+    let told = Notice::Refused { destination: "b".to_owned(), attempts: 1, words: "no".to_owned() };
+    assert_eq!(notices(&mut engine), [told]);
+    assert_eq!(payloads(&send_all(&mut engine)), [1, 2]);
+    read_these(&mut engine, 2, &[10_002]);
+    assert!(send_all(&mut engine).is_empty() && send_all_on(&mut engine, TRIAL).is_empty());
+    assert_eq!(engine.deadline(), Some(NOW + FIRST_WAIT));
+    engine.tick(NOW + FIRST_WAIT);
+    let tried = send_all_on(&mut engine, TRIAL);
+    assert_eq!(payloads(&tried), [10_001], "the oldest alone");
+    engine.receipt(TRIAL, tried[0].0, NOW).unwrap();
+    let next = send_all_on(&mut engine, TRIAL);
+    assert_eq!(payloads(&next), [10_002]);
+    engine.receipt(TRIAL, next[0].0, NOW).unwrap();
+    assert_eq!(notices(&mut engine), [Notice::Opened { destination: "b".to_owned() }]);
+    assert!(!engine.needs_lane(TRIAL));
+    read_these(&mut engine, 3, &[10_003]);
+    assert_eq!(payloads(&send_all(&mut engine)), [10_003]);
+}
+
+#[test]
+fn where_nobody_is_named_all_are_suspected_and_nobody_is_charged() {
+    let mut engine = ready();
+    read_these(&mut engine, 1, &[1, 10_001, 20_001]);
+    send_all(&mut engine);
+    engine.lane_up(TRIAL, NOW);
+    engine.lane_down(0, refused(None), NOW);
+    engine.lane_up(0, NOW);
+    assert_eq!(
+        notices(&mut engine),
+        [Notice::Suspected { destinations: 3, words: "no".to_owned() }]
+    );
+    assert!(send_all(&mut engine).is_empty());
+    for innocent in [1, 10_001] {
+        let tried = send_all_on(&mut engine, TRIAL);
+        assert_eq!(payloads(&tried), [innocent]);
+        engine.receipt(TRIAL, tried[0].0, NOW).unwrap();
+    }
+    notices(&mut engine);
+    for attempts in 1..=3 {
+        engine.tick(NOW + FIRST_WAIT * attempts);
+        let tried = send_all_on(&mut engine, TRIAL);
+        assert_eq!(payloads(&tried), [20_001]);
+        engine.lane_down(TRIAL, refused(None), NOW + FIRST_WAIT * attempts);
+        assert!(
+            matches!(&notices(&mut engine)[..], [Notice::Refused { attempts: a, .. }] if *a == attempts)
+        );
+        engine.lane_up(TRIAL, NOW + FIRST_WAIT * attempts);
+    }
+    let halt = engine.next_action();
+    assert!(matches!(halt, Some(Action::Halt(Halt { times: 3, .. }))), "{halt:?}");
+}
+
+#[test]
+fn a_broker_that_is_down_is_nobodys_attempt() {
+    let mut engine = ready();
+    read_these(&mut engine, 1, &[1]);
+    send_all(&mut engine);
+    engine.lane_down(0, refused(None), NOW);
+    let attempts = |engine: &Engine<u64>| engine.troubled().map(|t| t.attempts).sum::<u32>();
+    assert_eq!(attempts(&engine), 1);
+    engine.lane_down(TRIAL, LaneDown::ConnectFailed, NOW);
+    assert_eq!(attempts(&engine), 0);
+    engine.lane_up(0, NOW);
+    engine.lane_up(TRIAL, NOW + FIRST_WAIT);
+    assert_eq!(send_all_on(&mut engine, TRIAL).len(), 1);
+    engine.lane_down(TRIAL, LaneDown::Lost, NOW + FIRST_WAIT);
+    engine.lane_down(TRIAL, LaneDown::ConnectFailed, NOW + FIRST_WAIT);
+    assert_eq!(attempts(&engine), 1, "another lane is connected");
+}
+
+#[test]
+fn a_lane_that_closes_without_a_word_twice_with_the_same_oldest_message_is_no_accident() {
+    let mut engine = ready();
+    read_these(&mut engine, 1, &[1, 10_001]);
+    for times in 1..=2 {
+        assert_eq!(send_all(&mut engine).len(), 2, "{times}");
+        engine.lane_down(0, LaneDown::Lost, NOW);
+        engine.lane_up(0, NOW);
+    }
+    assert_eq!(engine.troubled().map(|t| t.attempts).collect::<Vec<_>>(), [0, 0]);
+    assert!(send_all(&mut engine).is_empty());
+}
+
+#[test]
+fn a_lane_that_gets_on_between_two_losses_speaks_against_nobody() {
+    let mut engine = ready();
+    read_these(&mut engine, 1, &[1, 2, 3]);
+    for _ in 0..3 {
+        let sent = send_all(&mut engine);
+        engine.lane_down(0, LaneDown::Lost, NOW);
+        engine.lane_up(0, NOW);
+        assert_eq!(engine.troubled().count(), 0);
+        let sent = send_all(&mut engine).into_iter().chain(sent).next().unwrap();
+        engine.receipt(0, sent.0, NOW).unwrap();
+    }
+}
+
+#[test]
+fn what_is_on_its_way_on_another_lane_is_waited_for() {
+    let mut engine = Engine::new(Settings { lanes: 2, ..settings() });
+    let trial = engine.trial_lane();
+    engine.session_started(Lsn(0));
+    (0..=trial).for_each(|lane| engine.lane_up(lane, NOW));
+    engine.begin(tx(1)).unwrap();
+    for payload in 0..3 {
+        engine.change(Lsn(100 + payload)).unwrap();
+        engine.accept(Outgoing { key_hash: payload % 2, ..message(payload) }).unwrap();
+    }
+    engine.commit(tx(1).commit_lsn, Lsn(160)).unwrap();
+    let first = send_all_on(&mut engine, 0);
+    let second = send_all_on(&mut engine, 1);
+    assert_eq!((payloads(&first), payloads(&second)), (vec![0, 2], vec![1]));
+    engine.lane_down(0, refused(Some(first[0].0)), NOW);
+    engine.lane_up(0, NOW);
+    engine.tick(NOW + FIRST_WAIT);
+    assert!(send_all_on(&mut engine, trial).is_empty() && send_all_on(&mut engine, 0).is_empty());
+    engine.receipt(1, second[0].0, NOW).unwrap();
+    engine.tick(NOW + FIRST_WAIT);
+    assert_eq!(payloads(&send_all_on(&mut engine, trial)), [0]);
+}

@@ -323,7 +323,7 @@ impl<M: Addressed> Engine<M> {
             trouble.unproven = false;
             trouble.width = (trouble.width + 1).min(TURN);
         } else {
-            trouble.out -= 1;
+            trouble.out = trouble.out.saturating_sub(1);
         }
     }
 

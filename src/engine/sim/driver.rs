@@ -115,7 +115,8 @@ impl Driver {
     }
 
     fn step(&mut self, step: Step) -> Verdict {
-        let lane = self.rng.usize(..=self.schedule.lanes);
+        let trial = usize::from(self.engine.needs_lane(self.schedule.lanes));
+        let lane = self.rng.usize(..self.schedule.lanes + trial);
         let burst = self.rng.usize(1..=4);
         match step {
             Step::Write => self.pg.write(&mut self.rng, &self.schedule),

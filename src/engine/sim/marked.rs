@@ -32,8 +32,10 @@ impl Judge {
     /// A message is done: nothing waits for it.
     fn settle(&mut self, index: usize) {
         let message = &mut self.messages[index];
-        message.settled = true;
-        self.owed -= 1;
+        if std::mem::replace(&mut message.settled, true) {
+            return; // a faulty engine says it twice
+        }
+        self.owed = self.owed.saturating_sub(1);
         self.waiting.messages -= 1;
         self.waiting.bytes -= message.size;
         if let Some(uid) = message.uid {

@@ -169,7 +169,13 @@ impl Driver {
         self.broker.unreachable = !self.broker.unreachable;
         if self.broker.unreachable {
             for lane in 0..=self.schedule.lanes {
-                self.lose_lane(lane, LaneDown::Lost)?;
+                // It may say a last word.
+                let words = "shutting down";
+                let why = match self.rng.bool() {
+                    true => LaneDown::Refused { receipt: None, words },
+                    false => LaneDown::Lost,
+                };
+                self.lose_lane(lane, why)?;
             }
         }
         Ok(())

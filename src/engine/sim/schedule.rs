@@ -132,7 +132,7 @@ const USUAL: [(Step, u32); 14] = [
     (Step::OpenSource, 10),
     (Step::Certify, 9),
     (Step::Large, 2),
-    (Step::Retain, 3),
+    (Step::Retain, 2),
 ];
 
 impl Shape {
@@ -159,7 +159,7 @@ impl Shape {
             Shape::Kill => {
                 &[(Step::Kill, 2), (Step::Large, 20), (Step::Crash, 1), (Step::LoseLane, 1)]
             }
-            Shape::Refusal => &[(Step::LoseLane, 1), (Step::Unreachable, 1), (Step::LoseSource, 1)],
+            Shape::Refusal => &[(Step::LoseLane, 1), (Step::Unreachable, 2), (Step::LoseSource, 1)],
             Shape::Slots => &[
                 (Step::LoseSlot, 6),
                 (Step::Kill, 6),
@@ -177,7 +177,7 @@ impl Shape {
             ],
             Shape::Certified => &[
                 (Step::Certify, 30),
-                (Step::Retain, 10),
+                (Step::Retain, 8),
                 (Step::Crash, 1),
                 (Step::Failover, 1),
                 (Step::LoseSlot, 1),
@@ -295,12 +295,15 @@ impl Schedule {
         Schedule {
             shape,
             steps: rng.usize(60..=if young || shape == Shape::Kill { 800 } else { 400 }),
-            lanes: rng.usize(1..=3),
+            lanes: if shape == Shape::Refusal { rng.usize(2..=3) } else { rng.usize(1..=3) },
             messages,
             bytes: if rng.bool() { 100_000 } else { rng.usize(50..=400) },
             ring: if rng.u8(..3) == 0 { rng.usize(1..=4) } else { 1000 },
-            keys: rng.u64(1..=5),
-            destinations: rng.usize(1..=super::NAMES.len()),
+            keys: if shape == Shape::Refusal { 5 } else { rng.u64(1..=5) },
+            destinations: match shape {
+                Shape::Refusal => rng.usize(1..=2),
+                _ => rng.usize(1..=super::NAMES.len()),
+            },
             room: rng.usize(1..=4),
             in_order: rng.bool(),
             heartbeats: rng.u8(..4) > 0,

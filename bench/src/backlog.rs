@@ -14,7 +14,7 @@ use crate::programs::{LONG, walpost};
 /// How rows are grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A transaction for each row.
+    /// A transaction for each row, of 64 ordering keys in turn.
     Single,
     /// One transaction for all.
     Huge,
@@ -65,7 +65,7 @@ impl<'a> Backlog<'a> {
     pub fn new(server: &'a Postgres, shape: Shape, rows: u64) -> Self {
         let database = installed(server);
         let insert = format!(
-            "INSERT INTO walpost.outbox (destination, body) SELECT '{}', '{}'",
+            "INSERT INTO walpost.outbox (destination, key, body) SELECT '{}', i % 64, '{}'",
             frames::DESTINATION,
             frames::body()
         );
@@ -73,7 +73,7 @@ impl<'a> Backlog<'a> {
             Shape::Single => {
                 format!("DO $$ BEGIN FOR i IN 1..{rows} LOOP {insert}; COMMIT; END LOOP; END $$")
             }
-            Shape::Huge => format!("{insert} FROM generate_series(1, {rows})"),
+            Shape::Huge => format!("{insert} FROM generate_series(1, {rows}) i"),
         });
         database.sql("CHECKPOINT");
         let end = database.sql("SELECT pg_current_wal_lsn()");

@@ -17,34 +17,45 @@ const RUNS: usize = 3;
 /// Messages without a receipt, of both.
 const WINDOW: usize = 1024;
 
-/// walpost's median against the raw sender's best.
+/// Connections, of both.
+const CONNECTIONS: [u64; 3] = [1, 2, 4];
+
+/// walpost's median against the raw sender's best, on as many connections.
 #[must_use]
 pub fn run(server: &Postgres, broker: &RabbitMq, rows: u64) -> Vec<Line> {
     let mut backlog = Backlog::new(server, Shape::Single, rows);
+    CONNECTIONS.into_iter().flat_map(|many| on(&mut backlog, broker, rows, many)).collect()
+}
+
+fn on(backlog: &mut Backlog<'_>, broker: &RabbitMq, rows: u64, connections: u64) -> Vec<Line> {
     let (mut rates, mut ceilings, mut costs) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..RUNS {
-        let raw = rows as f64 / in_fresh_queue(broker, |vhost| raw_sender(vhost, rows));
+        let raw =
+            rows as f64 / in_fresh_queue(broker, |vhost| raw_sender(vhost, rows, connections));
         ceilings.push(raw);
-        let (seconds, cost) = in_fresh_queue(broker, |vhost| walpost(&mut backlog, vhost));
+        let (seconds, cost) = in_fresh_queue(broker, |vhost| walpost(backlog, vhost, connections));
         rates.push(rows as f64 / seconds);
         costs.push(cost);
         eprintln!(
-            "RabbitMQ: walpost {}/s ({cost:.2} µs of processor a message), raw sender {}/s",
+            "RabbitMQ on {connections}: walpost {}/s ({cost:.2} µs of processor a message), raw sender {}/s",
             grouped(rows as f64 / seconds),
             grouped(raw)
         );
     }
     let (rates, ceilings, costs) = (Spread::of(&rates), Spread::of(&ceilings), Spread::of(&costs));
-    let what = "RabbitMQ, durable queue";
+    let what = match connections {
+        1 => "RabbitMQ, durable queue".to_owned(),
+        many => format!("the same on {many} connections"),
+    };
     vec![
         Line {
-            what: what.to_owned(),
+            what: what.clone(),
             walpost: (rates.median, format!("{}/s", grouped(rates.median))),
             ceiling: Some((ceilings.max, format!("raw sender {}/s", grouped(ceilings.max)))),
             goal: Goal::RatioAtLeast(0.95),
             spread: between(rates, ceilings),
         },
-        cost_line(what, costs),
+        cost_line(&what, costs),
     ]
 }
 
@@ -56,13 +67,13 @@ fn in_fresh_queue<T>(broker: &RabbitMq, measure: impl FnOnce(&Vhost<'_>) -> T) -
 }
 
 /// Seconds from the first byte to the last receipt, as it says itself.
-fn raw_sender(vhost: &Vhost<'_>, rows: u64) -> f64 {
+fn raw_sender(vhost: &Vhost<'_>, rows: u64, connections: u64) -> f64 {
     let folder = Folder::new("raw-sender", None);
     let output = folder
         .command(sibling("raw-sender"))
         .arg(vhost.broker().stomp_port().to_string())
         .arg(vhost.name())
-        .args([rows.to_string(), WINDOW.to_string()])
+        .args([rows.to_string(), WINDOW.to_string(), connections.to_string()])
         .output()
         .expect("raw-sender can be started");
     let said = String::from_utf8_lossy(&output.stderr);
@@ -71,11 +82,12 @@ fn raw_sender(vhost: &Vhost<'_>, rows: u64) -> f64 {
 }
 
 /// One run: seconds from its start to its last receipt, and the processor time of a message.
-fn walpost(backlog: &mut Backlog<'_>, vhost: &Vhost<'_>) -> (f64, f64) {
+fn walpost(backlog: &mut Backlog<'_>, vhost: &Vhost<'_>, connections: u64) -> (f64, f64) {
     let slot = backlog.copy_slot();
     let builder = backlog
         .walpost(&slot)
         .set("broker.hosts", vhost.broker().stomp_address())
+        .set("broker.connections", connections)
         .set("broker.vhost", vhost.name());
     let started = Instant::now();
     let mut walpost = builder.start();

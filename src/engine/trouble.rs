@@ -338,10 +338,8 @@ impl<M: Addressed> Engine<M> {
             if !self.lanes[lane].up || self.session.is_none() {
                 return;
             }
-            let ready = |(_, trouble): &(&Box<str>, &Trouble)| {
-                self.may_be_tried(trouble) && trouble.next <= now
-            };
-            let due = self.troubles.by_destination.iter().filter(ready);
+            let all = self.troubles.by_destination.iter();
+            let due = all.filter(|(_, trouble)| self.may_be_tried(trouble) && trouble.next <= now);
             let Some((name, _)) = due.min_by_key(|(_, trouble)| trouble.next) else { return };
             self.troubles.turn = Some(name.clone());
             self.troubles.taken = 0;

@@ -82,6 +82,7 @@ impl Output {
                 None => self.buffer.advance(written),
             }
         }
-        Poll::Ready(Ok(()))
+        // TLS takes what the socket does not, and holds it.
+        Pin::new(&mut *stream).poll_flush(cx)
     }
 }

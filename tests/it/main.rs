@@ -45,4 +45,5 @@ mod smoke;
 mod store;
 mod survives;
 mod thaw;
+mod tls;
 mod trouble;

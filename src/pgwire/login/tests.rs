@@ -11,6 +11,8 @@ fn settings(password: Option<&str>) -> LoginSettings {
         database: "shop".to_owned(),
         password: password.map(|password| Secret::new(password.to_owned())),
         parameters: vec![("datestyle".to_owned(), "ISO".to_owned())],
+        end_point: None,
+        must_bind: false,
     }
 }
 

@@ -13,8 +13,8 @@ use crate::store::setup::{self, Event, SetupError, SetupSettings};
 use crate::store::{Class, ConnectSettings, OutboxTable, RelayRow, RelayState, Store, StoreError};
 
 /// A refused login.
-pub(super) const LOGIN_REMEDY: &str =
-    "correct user and password (postgres.url, postgres.password_file) or the server's pg_hba.conf";
+pub(super) const LOGIN_REMEDY: &str = "correct user and password (postgres.url, postgres.password_file), the client's certificate \
+     (postgres.tls.cert_file) or the server's pg_hba.conf";
 /// A certificate was refused; the text before says what to mend.
 pub(super) const TLS_REMEDY: &str = "then start walpost again";
 /// A right is missing.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
-use super::{MinVersion, Settings, Verify};
+use super::{MinVersion, Settings};
 
 /// A file of ours that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -172,12 +172,6 @@ impl Words {
             ),
             MinVersion::V1_2 => "the server speaks neither TLS 1.2 nor TLS 1.3".to_owned(),
         }
-    }
-
-    /// Whether anything is asked of the server's certificate.
-    #[must_use]
-    pub fn verifies(&self) -> bool {
-        self.settings.verify != Verify::Nothing
     }
 }
 

@@ -266,7 +266,8 @@ pub(super) fn cipher(stream: &TlsStream<TcpStream>) -> String {
     let (_, session) = stream.get_ref();
     let version = session.protocol_version().and_then(|version| version.as_str());
     let suite = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
-    format!("{} {}", version.unwrap_or("TLS"), suite.unwrap_or_default())
+    let version = version.unwrap_or("TLS").replace('_', ".");
+    format!("{version} {}", suite.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ mod relay;
 mod scram;
 mod scripted;
 
+use std::fs;
 use std::future::poll_fn;
+use std::net::TcpStream;
 use std::sync::{Arc, OnceLock};
 
 use tokio::time::Instant;
@@ -18,7 +20,7 @@ use walpost::source;
 use walpost::store::Store;
 use walpost_testkit::postgres::Database;
 use walpost_testkit::sandbox::Folder;
-use walpost_testkit::{Authority, Identity, Postgres, RabbitMq, ports};
+use walpost_testkit::{Authority, Identity, Postgres, RabbitMq, ports, until};
 
 use crate::rig::LONG;
 
@@ -62,6 +64,13 @@ impl Papers {
     fn identity(&self, name: &str, identity: &Identity) {
         self.file(&format!("{name}.crt"), &identity.certificate);
         self.file(&format!("{name}.key"), &identity.key);
+    }
+
+    /// What OpenSSL has made: a certificate and a key of `tests/data/tls`.
+    fn made(certificate: &str, key: &str) -> Identity {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tls");
+        let read = |name: &str| fs::read_to_string(format!("{folder}/{name}")).unwrap();
+        Identity { certificate: read(certificate), key: read(key) }
     }
 
     fn path(&self, name: &str) -> String {
@@ -115,6 +124,9 @@ fn rabbitmq() -> &'static TlsRabbit {
             papers.path("rabbitmq.crt"),
             papers.path("rabbitmq.key"),
         ));
+        until(LONG, "the listener for TLS is there", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
         TlsRabbit { node, port }
     })
 }

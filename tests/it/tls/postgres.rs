@@ -89,6 +89,41 @@ async fn a_certificate_that_has_expired() {
     assert!(both.store.is_ok() && both.source.is_ok());
 }
 
+/// As `openssl x509 -req` of before 3.2 makes it, and PostgreSQL's documentation with it.
+#[tokio::test]
+async fn a_certificate_of_x509_version_1_will_do_where_nothing_is_verified() {
+    let papers = Papers::get();
+    let old = Papers::made("version1.crt", "plain.key");
+    let server = Postgres::builder().fast().tls(&old, &papers.authority.pem()).start();
+    let database = server.fresh_database();
+    let ca = papers.file("version1.pem", &old.certificate);
+    let connect = async |tls: String| {
+        Both::connect(&towards(server.port(), NAME, "postgres", database.name(), &tls)).await
+    };
+    connect("mode: require".to_owned()).await.connected(&database, true);
+    let both = connect(format!("mode: verify-ca, ca_file: {ca}")).await;
+    both.refused(&["can't be verified: UnsupportedCertVersion"]);
+}
+
+#[tokio::test]
+async fn a_certificate_without_a_name_and_one_that_is_an_authoritys() {
+    let papers = Papers::get();
+    let database = Postgres::shared().fresh_database();
+    let port = database.server().port();
+    let nameless = papers.authority.client(NAME);
+    let itself = Papers::made("ecdsa-sha256.crt", "plain.key");
+    let ca = papers.file("itself.pem", &itself.certificate);
+    for (identity, ca, words) in [
+        (&nameless, &papers.path("ca.pem"), "it has no subjectAltName, and its common name"),
+        (&itself, &ca, "is an authority's own (CA:TRUE), which can't be a server's"),
+    ] {
+        let door = TlsDoor::of(identity).postgres().open(port);
+        let tls = format!("mode: verify-full, ca_file: {ca}");
+        let config = towards(door.port(), NAME, "postgres", database.name(), &tls);
+        Both::connect(&config).await.refused(&[words]);
+    }
+}
+
 #[tokio::test]
 async fn clients_certificates() {
     let papers = Papers::get();

@@ -31,6 +31,20 @@ async fn a_login_that_has_to_be_bound_is_none_without_tls() {
     Both::connect(&config).await.refused(&["channel"]);
 }
 
+/// What to bind to is not defined for it (RFC 5929): the login is as good as without TLS.
+#[tokio::test]
+async fn a_certificate_of_ed25519_is_not_bound_to() {
+    let identity = Papers::made("ed25519.crt", "ed25519.key");
+    let builder = Postgres::builder().fast().tls(&identity, &Papers::get().authority.pem());
+    let server = builder.hba("host all scram 127.0.0.1/32 scram-sha-256").start();
+    let role = format!("CREATE ROLE scram LOGIN SUPERUSER REPLICATION PASSWORD '{PASSWORD}'");
+    server.sql("postgres", &role);
+    let database = server.fresh_database();
+    login(server.port(), database.name(), "require").await.connected(&database, true);
+    let bound = format!("{}{REQUIRED}", database.name());
+    login(server.port(), &bound, "require").await.refused(&["channel"]);
+}
+
 /// Whoever does not verify the certificate may speak to somebody between; the login then fails, since
 /// PostgreSQL's own certificate is another one.
 #[tokio::test]

@@ -70,27 +70,6 @@ fn rows_arrive_over_tls_on_both_sides_also_after_kills() {
     assert!(running.terminate(LONG).success());
 }
 
-/// More than the sockets and TLS's own buffers hold, in both directions, with a broker that stops for a while.
-#[test]
-fn large_bodies_pass_when_the_broker_reads_again() {
-    let papers = Papers::get();
-    let (database, broker) = (postgres().fresh_database(), ScriptedBroker::start());
-    let door = TlsDoor::of(&papers.authority.server(&[NAME])).open(broker.port());
-    let mut running =
-        certified(&database).set("broker.hosts", format!("{NAME}:{}", door.port())).start();
-    running.await_ready(LONG);
-    broker.freeze();
-    database.sql(
-        r#"INSERT INTO walpost.outbox (destination, body) SELECT '/queue/q',
-           jsonb_build_object('n', n, 'pad', repeat('x', 200000)) FROM generate_series(1, 120) n"#,
-    );
-    until(LONG, "the window is full", || running.metric("walpost_in_flight_messages") >= 50.0);
-    broker.thaw();
-    broker.wait_for_sends(120, LONG);
-    await_all_confirmed(&database);
-    assert!(running.terminate(LONG).success());
-}
-
 /// Refused as a login is: tried again, shown, then given up with status 3.
 #[test]
 fn a_certificate_that_is_refused_ends_it_after_some_attempts() {

@@ -34,7 +34,7 @@ test: install ## the whole suite, on private servers
 
 # The tests whose outcome depends on the server's version, by module.
 MATRIX_TESTS := certified:: failover:: first_start:: guard:: init:: kill:: large:: lost_slot:: marking:: patience:: recovery:: \
-	retention:: shards:: shutdown:: slot_danger:: store:: survives:: thaw:: trouble::
+	retention:: shards:: shutdown:: slot_danger:: store:: survives:: thaw:: tls::postgres:: tls::scram:: trouble::
 PG ?= 14 15 16 17 18
 
 matrix: ## what is promised, on each version of PostgreSQL; PG="14 18" for some of them

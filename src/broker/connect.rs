@@ -11,7 +11,8 @@ use super::connection::Connection;
 use super::output::Output;
 use super::profile::Kind;
 use super::settings::Settings;
-use crate::net::{self, Address, Stream};
+use crate::net::tls::TlsError;
+use crate::net::{self, Address, ConnectError, Stream};
 use crate::stomp::decode::Limits;
 use crate::stomp::session::{Event, Session, SessionError, SessionSettings};
 
@@ -39,6 +40,9 @@ pub enum HostErrorKind {
         "login refused: {0}; check broker.username, broker.passcode, broker.vhost and the user's permissions there"
     )]
     Refused(String),
+    /// One of the two does not take the other's certificate, or there is no TLS.
+    #[error("{0}")]
+    Tls(TlsError),
     /// It closed the connection or said nothing in answer to CONNECT.
     #[error("no answer to CONNECT: {0}; does this port speak STOMP, with the right TLS setting?")]
     NoAnswer(String),
@@ -54,9 +58,12 @@ pub(super) async fn connect(
     epoch: Instant,
 ) -> Result<Connection, HostError> {
     let failed = |kind| HostError { address: address.clone(), kind };
-    let mut stream = net::connect(address, settings.connect_timeout)
-        .await
-        .map_err(|error| failed(HostErrorKind::Down(reason(&error))))?;
+    let connected = net::connect(address, settings.tls.as_ref(), settings.connect_timeout).await;
+    let mut stream = connected.map_err(|error| failed(unreachable(error)))?;
+    if !settings.username.is_empty() && !settings.passcode.is_empty() {
+        let remedy = "set broker.tls.enabled, and the broker's port for TLS in broker.hosts";
+        settings.plain_password.sent(&stream, address, remedy);
+    }
     let answer = tokio::time::timeout(
         settings.connect_timeout,
         log_in(settings, address, &mut stream, epoch),
@@ -84,15 +91,24 @@ pub(super) async fn connect(
 }
 
 /// The address is said by the caller.
-fn reason(error: &net::ConnectError) -> String {
-    match error {
-        net::ConnectError::TimedOut { timeout, .. } => format!("no answer within {timeout:?}"),
-        net::ConnectError::Io { error, .. } if error.kind() == io::ErrorKind::ConnectionRefused => {
+fn unreachable(error: ConnectError) -> HostErrorKind {
+    HostErrorKind::Down(match error {
+        ConnectError::Tls { error, .. } => return HostErrorKind::Tls(error),
+        ConnectError::TimedOut { timeout, .. } => format!("no answer within {timeout:?}"),
+        ConnectError::Io { error, .. } if error.kind() == io::ErrorKind::ConnectionRefused => {
             format!(
                 "{error}; is it up, with its STOMP listener (RabbitMQ: rabbitmq-plugins enable rabbitmq_stomp)?"
             )
         }
-        net::ConnectError::Io { error, .. } => error.to_string(),
+        ConnectError::Io { error, .. } => error.to_string(),
+    })
+}
+
+/// A connection that ended before CONNECTED. A broker refuses a certificate of ours only now.
+fn lost(error: &io::Error, stream: &Stream) -> HostErrorKind {
+    match stream.words().and_then(|words| words.of(error)) {
+        Some(error) => HostErrorKind::Tls(error),
+        None => HostErrorKind::NoAnswer(error.to_string()),
     }
 }
 
@@ -122,9 +138,9 @@ async fn log_in(
     let mut output = Output::default();
     session.connect(output.buffer()).map_err(|error| HostErrorKind::NoStomp(error.to_string()))?;
     let mut input = BytesMut::with_capacity(4096);
-    let lost = |error: io::Error| HostErrorKind::NoAnswer(error.to_string());
     let mut wrote = false;
-    poll_fn(|cx| output.poll_write(stream, cx, &mut wrote)).await.map_err(lost)?;
+    let written = poll_fn(|cx| output.poll_write(stream, cx, &mut wrote)).await;
+    written.map_err(|error| lost(&error, stream))?;
     session.wrote(epoch.elapsed());
     loop {
         match session.receive(&mut input, epoch.elapsed()) {
@@ -143,7 +159,8 @@ async fn log_in(
                 let read = poll_fn(|cx| {
                     tokio_util::io::poll_read_buf(std::pin::Pin::new(&mut *stream), cx, &mut input)
                 });
-                if read.await.map_err(lost)? == 0 {
+                let read = read.await.map_err(|error| lost(&error, stream))?;
+                if read == 0 {
                     return Err(HostErrorKind::NoAnswer("it closed the connection".to_owned()));
                 }
             }

@@ -79,6 +79,12 @@ pub enum LaneError {
 }
 
 impl Connection {
+    /// Version and cipher of TLS, for the log; none: there is no TLS.
+    #[must_use]
+    pub fn cipher(&self) -> Option<String> {
+        self.stream.cipher()
+    }
+
     /// Whether the lane takes another message to write.
     #[must_use]
     pub fn has_room(&self) -> bool {

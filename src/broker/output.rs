@@ -82,6 +82,61 @@ impl Output {
                 None => self.buffer.advance(written),
             }
         }
-        Poll::Ready(Ok(()))
+        // TLS takes what the socket does not, and holds it.
+        Pin::new(&mut *stream).poll_flush(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use walpost_testkit::{Authority, TlsDoor};
+
+    use super::*;
+    use crate::net::tls::{MinVersion, Settings, Tls, Verify};
+    use crate::net::{self, Address};
+
+    const SENT: usize = 24 * 1024 * 1024;
+    const LONG: Duration = Duration::from_secs(60);
+
+    /// TLS holds what the socket does not take: "written" means that nothing is left in it.
+    #[tokio::test]
+    async fn what_is_written_over_tls_leaves() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let (mut bytes, mut count) = (vec![0; 64 * 1024], 0);
+            while count < SENT {
+                count += client.read(&mut bytes).unwrap();
+            }
+            tell.send(count).unwrap();
+        });
+        let identity = Authority::new("tests").server(&["localhost"]);
+        let door = TlsDoor::of(&identity).open(port);
+        let tls = Tls::new(Settings {
+            section: "broker.tls",
+            hosts: "broker.hosts",
+            verify: Verify::Nothing,
+            ca_file: None,
+            client: None,
+            server_name: None,
+            min_version: MinVersion::V1_2,
+        });
+        let address = Address::Tcp("127.0.0.1".to_owned(), door.port());
+        let mut stream = net::connect(&address, Some(&tls), LONG).await.unwrap();
+        let mut output = Output::default();
+        output.buffer().resize(SENT, b'x');
+        let mut wrote = false;
+        let written = poll_fn(|cx| output.poll_write(&mut stream, cx, &mut wrote));
+        tokio::time::timeout(LONG, written).await.unwrap().unwrap();
+        // Nobody touches the stream any more.
+        assert_eq!(told.recv_timeout(LONG), Ok(SENT));
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::profile::Kind;
-use crate::net::Address;
+use crate::net::tls::Tls;
+use crate::net::{Address, PlainPassword};
 use crate::secret::Secret;
 
 /// How to reach the broker, and how to speak to it.
@@ -11,6 +12,10 @@ use crate::secret::Secret;
 pub struct Settings {
     /// Tried in turn.
     pub hosts: Vec<Address>,
+    /// Whether TLS is spoken, and how.
+    pub tls: Option<Tls>,
+    /// Whether it was said that the passcode can be read on the way.
+    pub plain_password: PlainPassword,
     /// The `host` of CONNECT: RabbitMQ's virtual host.
     pub vhost: String,
     /// The `login` of CONNECT; empty: none.

@@ -19,7 +19,8 @@ mod run;
 mod tests;
 
 use crate::config::{ConfigError, Loaded, Sources};
-use args::{Cli, Command, Format, Globals};
+use crate::relay::from_config;
+use args::{Cli, Command, ConfigCommand, Format, Globals};
 use exit::{Exit, complain, print};
 
 /// Runs the program with its arguments, the first of which is its name.
@@ -36,12 +37,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 
 fn dispatch(Cli { globals, command }: Cli) -> Exit {
     match command {
-        Command::Run(flags) => with_config(&globals, |loaded, _| block_on(run::run(flags, loaded))),
+        Command::Run(flags) => with_files(&globals, |loaded, _| block_on(run::run(flags, loaded))),
         Command::Init(flags) => {
-            with_config(&globals, |loaded, _| block_on(init::run(flags, loaded)))
+            with_files(&globals, |loaded, _| block_on(init::run(flags, loaded)))
         }
-        Command::Config(command) => {
-            with_config(&globals, |loaded, file| config::run(command, &loaded, file))
+        Command::Config(ConfigCommand::Show) => {
+            with_config(&globals, |loaded, _| config::show(&loaded))
+        }
+        Command::Config(ConfigCommand::Check) => {
+            with_files(&globals, |_, file| config::valid(file))
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -60,6 +64,17 @@ fn with_config(globals: &Globals, work: impl FnOnce(Loaded, Option<&str>) -> Exi
             Exit::Usage
         }
     }
+}
+
+/// The same where the certificates and keys that the configuration names are right, too.
+fn with_files(globals: &Globals, work: impl FnOnce(Loaded, Option<&str>) -> Exit) -> Exit {
+    with_config(globals, |loaded, file| match from_config::check_tls(&loaded.config) {
+        Ok(()) => work(loaded, file),
+        Err(wrong) => {
+            wrong.iter().for_each(complain);
+            Exit::Usage
+        }
+    })
 }
 
 /// Reads the configuration that the flags name; gives the file's name, too.

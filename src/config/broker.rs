@@ -89,6 +89,16 @@ pub struct Reconnect {
     pub max: Duration,
 }
 
+impl BrokerTls {
+    /// Whether anything says how TLS is to be spoken.
+    fn is_described(&self) -> bool {
+        self.ca_file.is_some()
+            || self.cert_file.is_some()
+            || self.server_name.is_some()
+            || self.min_version != TlsVersion::V1_2
+    }
+}
+
 choice! {
     /// A version of TLS.
     TlsVersion {
@@ -183,6 +193,15 @@ fn read_tls(section: &mut Section<'_>) -> BrokerTls {
         server_name: section.optional("server_name", "", values::text),
         min_version: section.choice("min_version", TlsVersion::V1_2),
     };
+    if !tls.enabled && tls.is_described() && !section.is_given("enabled") {
+        section.problem(
+            "enabled",
+            "is false, and the keys beside it ask for TLS; write enabled: true",
+        );
+    }
+    if !tls.key_password.is_empty() && tls.key_file.is_none() {
+        section.problem("key_password", "needs key_file beside it");
+    }
     if tls.cert_file.is_some() && tls.key_file.is_none() {
         section.problem("cert_file", "needs key_file beside it");
     }

@@ -5,7 +5,7 @@
 
 use super::problem::{Origin, Problem};
 use super::reader::Reader;
-use super::{BrokerKind, Config, Delivery, Layout, OnExhausted, TlsMode, TlsVersion};
+use super::{BrokerKind, Config, Delivery, Layout, OnExhausted};
 
 /// A setting of a later version.
 struct Later {
@@ -20,35 +20,14 @@ const fn later(path: &'static str, asked: fn(&Config) -> bool, instead: &'static
     Later { path, asked, instead }
 }
 
-const NO_TLS: &str = "leave it out; this version speaks to PostgreSQL without TLS";
-const NO_BROKER_TLS: &str = "leave it out; this version speaks to the broker without TLS";
 const NO_RETRY: &str =
     "leave it out; this version sends a refused message three times, then stops with status 3";
 
 const LATER: &[Later] = &[
     later(
-        "postgres.tls.mode",
-        |c| !matches!(c.postgres.tls.mode, TlsMode::Disable | TlsMode::Prefer),
-        "write disable or prefer",
-    ),
-    later("postgres.tls.ca_file", |c| c.postgres.tls.ca_file.is_some(), NO_TLS),
-    later("postgres.tls.cert_file", |c| c.postgres.tls.cert_file.is_some(), NO_TLS),
-    later("postgres.tls.key_file", |c| c.postgres.tls.key_file.is_some(), NO_TLS),
-    later(
         "outbox.layout",
         |c| c.outbox.layout == Layout::Debezium,
         "write walpost, django or custom",
-    ),
-    later("broker.tls.enabled", |c| c.broker.tls.enabled, NO_BROKER_TLS),
-    later("broker.tls.ca_file", |c| c.broker.tls.ca_file.is_some(), NO_BROKER_TLS),
-    later("broker.tls.cert_file", |c| c.broker.tls.cert_file.is_some(), NO_BROKER_TLS),
-    later("broker.tls.key_file", |c| c.broker.tls.key_file.is_some(), NO_BROKER_TLS),
-    later("broker.tls.key_password", |c| !c.broker.tls.key_password.is_empty(), NO_BROKER_TLS),
-    later("broker.tls.server_name", |c| c.broker.tls.server_name.is_some(), NO_BROKER_TLS),
-    later(
-        "broker.tls.min_version",
-        |c| c.broker.tls.min_version != TlsVersion::V1_2,
-        NO_BROKER_TLS,
     ),
     later(
         "broker.kind",
@@ -89,7 +68,7 @@ pub(super) fn refuse(config: &Config, reader: &mut Reader) {
 }
 
 /// Settings of which this version does a part.
-const PARTLY: [&str; 3] = ["postgres.tls.mode", "outbox.layout", "broker.kind"];
+const PARTLY: [&str; 2] = ["outbox.layout", "broker.kind"];
 
 /// Whether this version does nothing with the setting, whatever its value.
 pub(super) fn is_later(path: &str) -> bool {

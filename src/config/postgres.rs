@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio_postgres::config::SslMode;
+
 use super::problem::Origin;
 use super::section::Section;
 use super::show;
@@ -53,11 +55,16 @@ choice! {
 }
 
 pub(super) fn read(section: &mut Section<'_>) -> Postgres {
-    let url = read_url(section);
+    let mut url = read_url(section);
     let password = section.secret_file("password_file");
     let connect_timeout = section.duration("connect_timeout", "10s", super::MS_100..=super::HOUR);
+    let by_url = match url.client().get_ssl_mode() {
+        SslMode::Disable => TlsMode::Disable,
+        SslMode::Require => TlsMode::Require,
+        _ => TlsMode::Prefer,
+    };
     let tls = section.section("tls", |section| PostgresTls {
-        mode: section.choice("mode", TlsMode::Prefer),
+        mode: section.choice("mode", by_url),
         ca_file: section.optional("ca_file", "", super::values::text),
         cert_file: section.optional("cert_file", "", super::values::text),
         key_file: section.optional("key_file", "", super::values::text),
@@ -68,7 +75,6 @@ pub(super) fn read(section: &mut Section<'_>) -> Postgres {
     if tls.key_file.is_some() && tls.cert_file.is_none() {
         section.problem("tls.key_file", "needs cert_file beside it");
     }
-    let mut url = url;
     if let Some(password) = password {
         url.set_password(&password);
     }

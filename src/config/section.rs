@@ -278,6 +278,11 @@ impl<'r> Section<'r> {
         self.problem_at(key, text.into(), origin);
     }
 
+    /// Whether somebody set the key, which was read already.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.reader.line(&join(&self.path, key)).is_some_and(|line| line.origin != Origin::Default)
+    }
+
     pub(super) fn problem_at(&mut self, key: &str, text: String, origin: Origin) {
         let path = join(&self.path, key);
         self.reader.problems.push(super::Problem { path, text, origin });

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, TargetSessionAttrs};
 
 use crate::secret::{HIDDEN, Secret};
 
@@ -25,10 +25,11 @@ impl PostgresUrl {
             let cause =
                 std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             // Of the client's causes this one names a fixed word only.
-            let cause = if cause.starts_with("invalid value for option") {
-                format!(" ({cause})")
-            } else {
-                misplaced(text)
+            let cause = match misplaced(text) {
+                hint if hint.is_empty() && cause.starts_with("invalid value for option") => {
+                    format!(" ({cause})")
+                }
+                hint => hint,
             };
             format!(
                 "is no connection URL; write postgresql://user@host:5432/database{cause}. {ENCODE}"
@@ -66,12 +67,6 @@ impl PostgresUrl {
         if matches!(client.get_ports().len(), count if count > 1 && count != client.get_hosts().len())
         {
             return Err("has not one port a host".to_owned());
-        }
-        if client.get_ssl_mode() == SslMode::Require {
-            return Err(
-                "asks for TLS by 'sslmode'; this version connects without TLS, leave it out"
-                    .to_owned(),
-            );
         }
         if client.get_application_name().is_none() {
             client.application_name("walpost");
@@ -123,16 +118,18 @@ impl PostgresUrl {
 
 const ENCODE: &str = "A password with one of : / @ ? # % in it goes into postgres.password_file, or is percent-encoded";
 
-/// libpq's options that the client does not know, with what to use in their place.
+/// libpq's options, or values, that the client does not know, with what to use in their place.
 fn misplaced(text: &str) -> String {
     let options = [
-        ("sslrootcert", "postgres.tls.ca_file"),
-        ("sslcert", "postgres.tls.cert_file"),
-        ("sslkey", "postgres.tls.key_file"),
-        ("passfile", "postgres.password_file"),
+        ("sslmode=verify", "postgres.tls.mode"),
+        ("sslrootcert=", "postgres.tls.ca_file"),
+        ("sslcert=", "postgres.tls.cert_file"),
+        ("sslkey=", "postgres.tls.key_file"),
+        ("passfile=", "postgres.password_file"),
     ];
-    let found = options.iter().find(|(option, _)| text.contains(&format!("{option}=")));
-    found.map(|(option, key)| format!("; use {key} in place of '{option}'")).unwrap_or_default()
+    let found = options.iter().find(|(option, _)| text.contains(option));
+    let named = found.and_then(|(option, key)| Some((option.split('=').next()?, key)));
+    named.map(|(option, key)| format!("; use {key} in place of '{option}'")).unwrap_or_default()
 }
 
 impl fmt::Display for PostgresUrl {

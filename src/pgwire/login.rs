@@ -1,10 +1,13 @@
-//! From the first byte to the first ReadyForQuery: trust, cleartext, MD5 and SCRAM-SHA-256.
+//! From the first byte to the first ReadyForQuery: trust, cleartext, MD5 and SCRAM-SHA-256, bound to TLS
+//! where there is TLS.
 
 use std::fmt;
 
 use bytes::BytesMut;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 
 use super::backend::{Backend, BackendError};
 use super::frontend::{self, EncodeError};
@@ -28,6 +31,11 @@ pub struct LoginSettings {
     pub password: Option<Secret>,
     /// Session settings (`datestyle`, `wal_sender_timeout`, …) and their values.
     pub parameters: Vec<(String, String)>,
+    /// `tls-server-end-point` of the connection (RFC 5929): SCRAM is bound to it where the server can.
+    /// None: there is no TLS, or no binding is wanted.
+    pub end_point: Option<Vec<u8>>,
+    /// Whether a login that is not bound is none.
+    pub must_bind: bool,
 }
 
 /// What came of one message.
@@ -77,6 +85,15 @@ pub enum LoginError {
         /// What it offers.
         offered: String,
     },
+    /// The login would not be bound to TLS, and has to be.
+    #[error(
+        "PostgreSQL asks for {method}, which is not bound to the TLS connection, and postgres.url has \
+         channel_binding=require"
+    )]
+    Unbound {
+        /// How it asks.
+        method: &'static str,
+    },
     /// The exchange failed: the server answered for another nonce, or does not know the password.
     #[error("SCRAM authentication of the server failed: {0}")]
     ScramFailed(String),
@@ -102,6 +119,7 @@ pub struct Login {
     state: State,
     parameters: Vec<(String, String)>,
     process_id: u32,
+    sent_cleartext: bool,
 }
 
 enum State {
@@ -125,7 +143,19 @@ impl Login {
     /// A login that has not begun.
     #[must_use]
     pub fn new(settings: LoginSettings) -> Self {
-        Login { settings, state: State::Start, parameters: Vec::new(), process_id: 0 }
+        Login {
+            settings,
+            state: State::Start,
+            parameters: Vec::new(),
+            process_id: 0,
+            sent_cleartext: false,
+        }
+    }
+
+    /// Whether the password itself was sent, and not a proof of it.
+    #[must_use]
+    pub fn sent_cleartext(&self) -> bool {
+        self.sent_cleartext
     }
 
     /// Appends the first message of the connection (after TLS, if any) to `out`.
@@ -176,7 +206,7 @@ impl Login {
 
     /// One Authentication message; gives the state after it.
     fn authentication(
-        &self,
+        &mut self,
         state: State,
         kind: u32,
         data: &[u8],
@@ -184,13 +214,20 @@ impl Login {
     ) -> Result<State, LoginError> {
         let unexpected = LoginError::Unexpected { tag: b'R', during: state.during() };
         match (kind, state) {
-            (0, State::Start | State::Password | State::ScramDone) => Ok(State::In),
+            (0, State::Start) => {
+                self.unbound("no proof of the password")?;
+                Ok(State::In)
+            }
+            (0, State::Password | State::ScramDone) => Ok(State::In),
             (0, State::ScramFirst(_) | State::ScramFinal(_)) => Err(LoginError::Unproven),
             (3, State::Start) => {
+                self.unbound("a cleartext password")?;
                 frontend::password(out, self.password("cleartext")?.as_bytes())?;
+                self.sent_cleartext = true;
                 Ok(State::Password)
             }
             (5, State::Start) => {
+                self.unbound("an MD5 password")?;
                 let salt = data.try_into().map_err(|_| BackendError::Malformed {
                     message: "AuthenticationMD5Password",
                     field: "salt",
@@ -217,17 +254,36 @@ impl Login {
     }
 
     fn scram_begin(&self, offered: &[u8], out: &mut BytesMut) -> Result<State, LoginError> {
-        if !offered.split(|byte| *byte == 0).any(|name| name == SCRAM_SHA_256.as_bytes()) {
+        let offers =
+            |name: &str| offered.split(|byte| *byte == 0).any(|one| one == name.as_bytes());
+        let (mechanism, binding) = match (&self.settings.end_point, offers(SCRAM_SHA_256_PLUS)) {
+            (Some(end_point), true) => {
+                (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(end_point.clone()))
+            }
+            // "y": we could have bound it. A server that could, too, knows then that somebody between
+            // has changed its offer.
+            (Some(_), false) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
+            // "n": we can't, which a server accepts with and without TLS.
+            (None, _) => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+        };
+        if !offers(mechanism) {
             let offered = offered.split(|byte| *byte == 0).filter(|name| !name.is_empty()).take(8);
             let offered = offered.map(|name| name.escape_ascii().to_string());
             let offered = offered.collect::<Vec<_>>().join(", ");
             return Err(LoginError::UnsupportedMechanisms { offered });
         }
-        let password = self.password(SCRAM_SHA_256)?.as_bytes();
-        // "n": no channel binding on our side, which a server accepts with and without TLS.
-        let scram = ScramSha256::new(password, ChannelBinding::unsupported());
-        frontend::sasl_initial(out, SCRAM_SHA_256, scram.message())?;
+        if mechanism != SCRAM_SHA_256_PLUS {
+            self.unbound(SCRAM_SHA_256)?;
+        }
+        let password = self.password(mechanism)?.as_bytes();
+        let scram = ScramSha256::new(password, binding);
+        frontend::sasl_initial(out, mechanism, scram.message())?;
         Ok(State::ScramFirst(Box::new(scram)))
+    }
+
+    /// The server asks for a login that is not bound to TLS.
+    fn unbound(&self, method: &'static str) -> Result<(), LoginError> {
+        if self.settings.must_bind { Err(LoginError::Unbound { method }) } else { Ok(()) }
     }
 
     fn password(&self, method: &'static str) -> Result<&str, LoginError> {

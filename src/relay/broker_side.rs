@@ -48,7 +48,12 @@ impl Pump {
                     self.tell_connected = true;
                 }
                 self.lane_status(lane, Some(address), false, Some(error.kind.to_string()));
-                if !matches!(error.kind, HostErrorKind::Refused(_)) {
+                let is_refusal = match &error.kind {
+                    HostErrorKind::Refused(_) => true,
+                    HostErrorKind::Tls(error) => error.is_refusal(),
+                    _ => false,
+                };
+                if !is_refusal {
                     self.logins.other();
                 } else if self.logins.refused(self.clock.now) {
                     let stop = Stop::for_good(
@@ -71,9 +76,13 @@ impl Pump {
             self.engine.no_heartbeats(lane);
         }
         let (host, kind) = (connection.address.to_string(), connection.kind);
+        let tls = connection.cipher();
         let server = connection.server.clone();
         if std::mem::take(&mut self.tell_connected) {
-            info!(lane, %host, %kind, server = server.as_deref(), "connected to the broker");
+            info!(
+                lane, %host, %kind, server = server.as_deref(), tls = tls.as_deref(),
+                "connected to the broker"
+            );
         }
         self.telemetry.update(|status, _| {
             status.broker.kind = Some(kind.name().to_owned());

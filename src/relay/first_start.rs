@@ -13,8 +13,10 @@ use crate::store::setup::{self, Event, SetupError, SetupSettings};
 use crate::store::{Class, ConnectSettings, OutboxTable, RelayRow, RelayState, Store, StoreError};
 
 /// A refused login.
-pub(super) const LOGIN_REMEDY: &str =
-    "correct user and password (postgres.url, postgres.password_file) or the server's pg_hba.conf";
+pub(super) const LOGIN_REMEDY: &str = "correct user and password (postgres.url, postgres.password_file), the client's certificate \
+     (postgres.tls.cert_file) or the server's pg_hba.conf";
+/// A certificate was refused; the text before says what to mend.
+pub(super) const TLS_REMEDY: &str = "then start walpost again";
 /// A right is missing.
 pub(super) const GRANT_REMEDY: &str =
     "have a superuser grant what is missing: 'walpost init --dry-run' prints the lines";
@@ -119,6 +121,9 @@ impl PrepareError {
             // These texts say it themselves.
             PrepareError::Setup(SetupError::Unfit(_) | SetupError::Denied(_))
             | PrepareError::Unfit(_) => Some("then start walpost again"),
+            PrepareError::Setup(SetupError::Store(StoreError::Tls { .. })) if self.is_login() => {
+                Some(TLS_REMEDY)
+            }
             PrepareError::Setup(_) if self.is_login() => Some(LOGIN_REMEDY),
             PrepareError::Setup(SetupError::Store(error)) if error.class() == Class::Operator => {
                 Some(match error.code() {
@@ -132,6 +137,7 @@ impl PrepareError {
             PrepareError::Source(error) => match error.remedy() {
                 Remedy::Operator(remedy) => Some(remedy),
                 Remedy::Login => Some(LOGIN_REMEDY),
+                Remedy::Tls => Some(TLS_REMEDY),
                 Remedy::Retry | Remedy::ComeBack => None,
             },
             PrepareError::MayNotMark { .. } => {
@@ -166,7 +172,9 @@ impl PrepareError {
             PrepareError::Setup(SetupError::Store(error) | SetupError::Denied(error)) => {
                 error.is_login()
             }
-            PrepareError::Source(error) => error.remedy() == Remedy::Login,
+            PrepareError::Source(error) => {
+                matches!(error.remedy(), Remedy::Login | Remedy::Tls)
+            }
             _ => false,
         }
     }

@@ -7,9 +7,11 @@ use tokio_postgres::config::Host;
 
 use super::first_start::FirstStart;
 use super::settings::Settings;
+use super::tls;
 use crate::broker::profile::Kind;
 use crate::config::{self, AfterPublish, Config};
-use crate::net::Address;
+use crate::net::tls::FileError;
+use crate::net::{Address, PlainPassword};
 use crate::outbox::{self, HeaderStyle, ShardColumns, ShardError, TableName, WaitingColumns};
 use crate::secret::Secret;
 use crate::store::marking::{Mark, MarkedTable};
@@ -125,7 +127,16 @@ pub fn connect_settings(config: &Config) -> ConnectSettings {
     ConnectSettings {
         client: config.postgres.url.client().clone(),
         connect_timeout: config.postgres.connect_timeout,
+        tls: tls::postgres(&config.postgres.tls),
     }
+}
+
+/// The files that TLS needs, read once before anything is begun.
+///
+/// # Errors
+/// Each that can't be used.
+pub fn check_tls(config: &Config) -> Result<(), Vec<FileError>> {
+    tls::check(config)
 }
 
 fn source_settings(config: &Config) -> source::Settings {
@@ -139,6 +150,9 @@ fn source_settings(config: &Config) -> source::Settings {
         user: url.user().to_owned(),
         password: url.password(),
         database: url.database().to_owned(),
+        tls: tls::postgres(&config.postgres.tls),
+        channel_binding: tls::channel_binding(url.client().get_channel_binding()),
+        plain_password: PlainPassword::default(),
         options: url.client().get_options().map(str::to_owned),
         connect_timeout: config.postgres.connect_timeout,
         slot: config.replication.slot.clone(),
@@ -178,6 +192,8 @@ fn outbox_settings(config: &Config) -> Result<outbox::Settings, TemplateError> {
 fn broker_settings(config: &config::Broker, style: HeaderStyle) -> broker::Settings {
     broker::Settings {
         hosts: config.hosts.iter().map(|at| Address::Tcp(at.host.clone(), at.port)).collect(),
+        tls: tls::broker(&config.tls),
+        plain_password: PlainPassword::default(),
         vhost: config.vhost.clone(),
         username: config.username.clone(),
         passcode: Secret::clone(&config.passcode),

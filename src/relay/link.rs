@@ -12,7 +12,7 @@ use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
 use super::clock::rounded;
-use super::first_start::{GRANT_REMEDY, LOGIN_REMEDY};
+use super::first_start::{GRANT_REMEDY, LOGIN_REMEDY, TLS_REMEDY};
 use super::guarding::{self, Entry};
 use super::logins::Logins;
 use super::needs::Needs;
@@ -174,8 +174,9 @@ impl Link {
     /// [`Stop`]: coming back would not help.
     pub(super) fn lost(&mut self, error: &SourceError, now: Duration) -> Result<(), Stop> {
         let remedy = error.remedy();
-        let refused = remedy == Remedy::Login && self.logins.refused(now);
-        if remedy != Remedy::Login {
+        let is_login = matches!(remedy, Remedy::Login | Remedy::Tls);
+        let refused = is_login && self.logins.refused(now);
+        if !is_login {
             self.logins.other();
         }
         self.silences += u32::from(matches!(error, SourceError::Silent(_)));
@@ -185,12 +186,13 @@ impl Link {
                 self.state = State::Closed;
                 return Err(Stop::for_good(error, remedy));
             }
-            Remedy::Login if refused => {
+            Remedy::Login | Remedy::Tls if refused => {
                 self.state = State::Closed;
-                return Err(Stop::for_good(error, LOGIN_REMEDY));
+                let tls = remedy == Remedy::Tls;
+                return Err(Stop::for_good(error, if tls { TLS_REMEDY } else { LOGIN_REMEDY }));
             }
             Remedy::ComeBack => COME_BACK,
-            Remedy::Retry | Remedy::Login => next,
+            Remedy::Retry | Remedy::Login | Remedy::Tls => next,
         };
         if let Some(more) = self.throttle.allow("source", now) {
             warn!(again_in = %rounded(wait), "{error}{more}");

@@ -39,6 +39,7 @@ pub mod standing;
 mod stop;
 pub mod supervisor;
 mod timeline;
+mod tls;
 
 pub use settings::Settings;
 pub use stop::Stop;

@@ -60,7 +60,11 @@ impl Pump {
         self.engine.session_started(confirmed);
         self.intake.clear();
         self.started_at = confirmed;
-        info!(host = %session.address, %confirmed, "streaming from slot {}", self.slot);
+        let tls = session.cipher();
+        info!(
+            host = %session.address, %confirmed, tls = tls.as_deref(),
+            "streaming from slot {}", self.slot
+        );
         let host = session.address.to_string();
         self.telemetry.update(|status, _| {
             status.phase = Phase::Streaming;

@@ -44,6 +44,12 @@ pub(super) enum Answer {
 }
 
 impl Replication {
+    /// Version and cipher of TLS; none: there is no TLS.
+    #[must_use]
+    pub fn cipher(&self) -> Option<String> {
+        self.stream.cipher()
+    }
+
     /// Sends one command and reads its answer. A server error is `Ok(Err(_))`: the connection
     /// can be used on.
     pub(super) async fn command(
@@ -54,6 +60,7 @@ impl Replication {
         frontend::query(&mut out, text)
             .map_err(|error| SourceError::Unexpected(error.to_string()))?;
         self.stream.write_all(&out).await?;
+        self.stream.flush().await?;
         let (mut rows, mut failure) = (Vec::new(), None);
         loop {
             if let Some(frame) = self.frames.next()? {

@@ -2,13 +2,14 @@
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
+use tracing::debug;
 
 use super::command::{Origin, Replication, fill};
 use super::error::SourceError;
 use super::feedback::sender_timeout;
-use super::settings::Settings;
+use super::settings::{ChannelBinding, Settings};
 use super::timeline;
-use crate::net::{self, Address, Stream};
+use crate::net::{self, Address, ConnectError, Stream};
 use crate::pgwire::frame::{Frames, Limits};
 use crate::pgwire::login::{Login, LoginSettings, LoginStep};
 
@@ -35,9 +36,19 @@ pub async fn connect(settings: &Settings) -> Result<Replication, SourceError> {
 }
 
 async fn connect_to(settings: &Settings, address: &Address) -> Result<Replication, SourceError> {
-    let stream = net::connect(address, settings.connect_timeout).await?;
-    let login = tokio::time::timeout(settings.connect_timeout, log_in(settings, address, stream));
-    login.await.map_err(|_| SourceError::LoginTimedOut(settings.connect_timeout))?
+    let timeout = settings.connect_timeout;
+    let stream = net::connect_postgres(address, &settings.tls, timeout).await?;
+    let (cipher, words) = (stream.cipher(), stream.words().cloned());
+    debug!(host = %address, tls = cipher.as_deref(), "connected to PostgreSQL; logging in");
+    let login = tokio::time::timeout(timeout, log_in(settings, address, stream));
+    match login.await.map_err(|_| SourceError::LoginTimedOut(timeout))? {
+        // A server refuses a certificate of ours only now.
+        Err(SourceError::Io(error)) => match words.and_then(|words| words.of(&error)) {
+            Some(error) => Err(ConnectError::Tls { address: address.clone(), error }.into()),
+            None => Err(SourceError::Io(error)),
+        },
+        connected => connected,
+    }
 }
 
 async fn log_in(
@@ -51,11 +62,17 @@ async fn log_in(
         database: settings.database.clone(),
         password: settings.password.clone(),
         parameters: parameters(settings),
+        end_point: match settings.channel_binding {
+            ChannelBinding::Never => None,
+            ChannelBinding::Offered | ChannelBinding::Always => stream.end_point(),
+        },
+        must_bind: settings.channel_binding == ChannelBinding::Always,
     });
     let mut out = BytesMut::new();
     login.start(&mut out)?;
     let process_id = loop {
         stream.write_all(&out).await?;
+        stream.flush().await?;
         out.clear();
         let step = match frames.next()? {
             Some(frame) => login.on_frame(frame.tag, frame.body, &mut out)?,
@@ -68,6 +85,11 @@ async fn log_in(
             break process_id;
         }
     };
+    if login.sent_cleartext() {
+        let remedy = "set postgres.tls.mode to verify-full (docs/configuration.md, 'TLS'), or have the \
+            server ask by scram-sha-256 (pg_hba.conf)";
+        settings.plain_password.sent(&stream, address, remedy);
+    }
     let mut connection = Replication {
         address: address.clone(),
         process_id,

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::engine::StreamError;
 use crate::lsn::Lsn;
-use crate::net::ConnectError;
+use crate::net::tls::TlsError;
+use crate::net::{Address, ConnectError};
 use crate::pgoutput::DecodeError;
 use crate::pgwire::ServerError;
 use crate::pgwire::backend::BackendError;
@@ -21,7 +22,15 @@ pub enum SourceError {
         "connecting to PostgreSQL: {0}; is PostgreSQL up there, and does postgres.url name the right \
          host and port?"
     )]
-    Connect(#[from] ConnectError),
+    Connect(#[source] ConnectError),
+    /// There is no TLS where it has to be.
+    #[error("connecting to PostgreSQL: {address}: {error}")]
+    Tls {
+        /// Where.
+        address: Address,
+        /// Why.
+        error: TlsError,
+    },
     /// The login did not come to an end.
     #[error("PostgreSQL did not finish the login within {0:?}")]
     LoginTimedOut(Duration),
@@ -107,6 +116,15 @@ pub enum SourceError {
     Reopen(&'static str),
 }
 
+impl From<ConnectError> for SourceError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Tls { address, error } => SourceError::Tls { address, error },
+            error => SourceError::Connect(error),
+        }
+    }
+}
+
 /// What is to be done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
@@ -116,6 +134,8 @@ pub enum Remedy {
     ComeBack,
     /// The login was refused: a few more attempts, then an operator must act.
     Login,
+    /// A certificate was refused, here or there: the same; what to mend is said.
+    Tls,
     /// An operator must act; this is what to type.
     Operator(&'static str),
 }
@@ -127,6 +147,7 @@ impl SourceError {
         match self {
             SourceError::Login(LoginError::Server(error)) => by_sqlstate(error, Remedy::Login),
             SourceError::Login(_) => Remedy::Login,
+            SourceError::Tls { error, .. } if error.is_refusal() => Remedy::Tls,
             SourceError::ShuttingDown => Remedy::ComeBack,
             SourceError::Server { error, .. } => by_sqlstate(error, Remedy::Retry),
             SourceError::Decode { .. } | SourceError::Stream { .. } | SourceError::Row { .. } => {
@@ -135,6 +156,7 @@ impl SourceError {
                 )
             }
             SourceError::Connect(_)
+            | SourceError::Tls { .. }
             | SourceError::LoginTimedOut(_)
             | SourceError::ReadOnly(_)
             | SourceError::OtherServer(_)

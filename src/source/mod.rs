@@ -16,7 +16,7 @@ mod timeline;
 pub use command::{Origin, Replication};
 pub use connect::connect;
 pub use error::{Remedy, SourceError};
-pub use settings::Settings;
+pub use settings::{ChannelBinding, Settings};
 pub use slot::{Made, create_slot, make_failover};
 pub use start::{Started, start};
 pub use stream::{Incoming, Session};

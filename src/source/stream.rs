@@ -164,6 +164,10 @@ impl Session {
                 Poll::Ready(Err(error)) => return Err(error.into()),
             }
         }
+        // TLS takes what the socket does not, and holds it.
+        if let Poll::Ready(Err(error)) = Pin::new(&mut self.stream).poll_flush(cx) {
+            return Err(error.into());
+        }
         Ok(())
     }
 
@@ -195,6 +199,12 @@ impl Session {
         }
     }
 
+    /// Version and cipher of TLS, for the log; none: there is no TLS.
+    #[must_use]
+    pub fn cipher(&self) -> Option<String> {
+        self.stream.cipher()
+    }
+
     /// The last position that was reported as flushed.
     #[must_use]
     pub fn reported(&self) -> Lsn {
@@ -216,6 +226,7 @@ impl Session {
         frontend::status_update(&mut self.out, watermark, watermark, watermark, clock, false);
         frontend::copy_done(&mut self.out);
         self.stream.write_all(&self.out).await?;
+        self.stream.flush().await?;
         // What the slot still sends is read and dropped: it comes again in the next session.
         loop {
             match self.frames.next()? {

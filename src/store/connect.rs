@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::config::{Host, SslMode, SslNegotiation};
+use tokio_postgres::{Client, Config};
 
-use super::error::{self, StoreError};
+use super::error::{StoreError, tls_refusal};
+use super::handed::Handed;
 use super::slot_settings::APPLICATION_NAME;
 use super::sqlstate::Class;
+use crate::net::{Address, ConnectError, PostgresTls, connect_postgres};
 
 /// Settings that change what is read or promised, so that neither the role's nor the database's
 /// own settings may decide: no row hidden by a policy, a commit is on disk when it is answered (here:
@@ -21,6 +23,8 @@ const SESSION: &str = "-c row_security=off -c synchronous_commit=local -c search
     -c default_transaction_isolation=read\\ committed -c jit=off \
     -c lock_timeout=10s -c statement_timeout=30s -c idle_in_transaction_session_timeout=60s";
 
+const CONNECTING: &str = "connecting to PostgreSQL";
+
 /// The oldest `server_version_num` that works.
 const OLDEST: u32 = 140_000;
 
@@ -31,20 +35,19 @@ pub struct ConnectSettings {
     pub client: Config,
     /// For each host: name, TCP, login.
     pub connect_timeout: Duration,
+    /// Whether TLS is spoken, and how. What the url says of it does not count here.
+    pub tls: PostgresTls,
 }
 
 impl ConnectSettings {
     /// The client's configuration, with the session pinned.
     ///
     /// # Errors
-    /// [`StoreError::Url`] and [`StoreError::Tls`].
+    /// [`StoreError::Url`].
     fn pinned(&self) -> Result<Config, StoreError> {
         let mut config = self.client.clone();
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        if config.get_hosts().is_empty() {
             return Err(StoreError::Url);
-        }
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(StoreError::Tls);
         }
         let options = match config.get_options() {
             Some(options) => format!("{options} {SESSION}"),
@@ -53,12 +56,9 @@ impl ConnectSettings {
         config
             .options(options)
             .application_name(APPLICATION_NAME)
-            .target_session_attrs(TargetSessionAttrs::ReadWrite)
-            .connect_timeout(self.connect_timeout)
-            .tcp_user_timeout(Duration::from_secs(30))
-            .keepalives_idle(Duration::from_secs(30))
-            .keepalives_interval(Duration::from_secs(5))
-            .keepalives_retries(3);
+            // The connection is handed over when TLS has been spoken, or not.
+            .ssl_mode(SslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct);
         Ok(config)
     }
 
@@ -108,8 +108,9 @@ impl Store {
     /// [`StoreError::class`] says whether to try again.
     pub async fn connect(settings: &ConnectSettings) -> Result<Store, StoreError> {
         let mut failure = StoreError::Url;
-        for (server, config) in one_config_a_host(&settings.pinned()?) {
-            match Store::connect_to(&server, &config, settings.connect_timeout).await {
+        let config = settings.pinned()?;
+        for address in addresses(&config) {
+            match Store::connect_to(&address, &config, settings).await {
                 Ok(store) => return Ok(store),
                 Err(_) if matches!(failure, StoreError::Server { .. }) => {}
                 Err(error) => failure = error,
@@ -118,40 +119,18 @@ impl Store {
         Err(failure)
     }
 
-    /// Connects to one host. The client's own timeout covers TCP only, and a frozen server accepts
-    /// connections, so that the login is timed here.
+    /// Connects to one host. A frozen server accepts connections, so that everything is timed here.
     async fn connect_to(
-        server: &str,
+        address: &Address,
         config: &Config,
-        after: Duration,
+        settings: &ConnectSettings,
     ) -> Result<Store, StoreError> {
-        const WHAT: &str = "connecting to PostgreSQL";
-        let attempt = tokio::time::timeout(after, config.connect(NoTls)).await;
-        let late = |_| StoreError::Timeout { what: WHAT, server: server.to_owned(), after };
-        let connected = attempt.map_err(late)?;
-        let (client, connection) = connected.map_err(|error| match error::io_kind(&error) {
-            // How the client says that the host did not pass target_session_attrs.
-            Some(std::io::ErrorKind::PermissionDenied) => {
-                StoreError::ReadOnly { server: server.to_owned() }
-            }
-            _ => StoreError::from_client(WHAT, &error).at(server),
-        })?;
-
-        let (tell, ended) = watch::channel(None);
-        let task = tokio::spawn(async move {
-            let end = match connection.await {
-                Ok(()) => ConnectionEnd { class: Class::Retry, reason: "closed".to_owned() },
-                Err(error) => {
-                    let error = StoreError::from_client("the SQL connection ended", &error);
-                    ConnectionEnd { class: error.class(), reason: error.to_string() }
-                }
-            };
-            // Nobody listens any more when the Store itself was dropped.
-            let _ = tell.send(Some(end));
-        });
-
-        let mut store = Store { client, version: 0, ended, task: task.abort_handle() };
-        store.introduce().await?;
+        let (after, server) = (settings.connect_timeout, address.to_string());
+        let late = || StoreError::Timeout { what: CONNECTING, server: server.clone(), after };
+        let logged_in = tokio::time::timeout(after, log_in(address, config, settings));
+        let mut store = logged_in.await.map_err(|_| late())??;
+        let introduced = tokio::time::timeout(after, store.introduce(&server));
+        introduced.await.map_err(|_| late())??;
         Ok(store)
     }
 
@@ -185,59 +164,72 @@ impl Store {
         &self.client
     }
 
-    /// Asks who is at the other end.
-    async fn introduce(&mut self) -> Result<(), StoreError> {
-        let sql = "SELECT current_setting('server_version_num')::integer";
+    /// Asks who is at the other end, and whether it accepts writes.
+    async fn introduce(&mut self, server: &str) -> Result<(), StoreError> {
+        let sql = "SELECT current_setting('server_version_num')::integer, \
+                          current_setting('transaction_read_only')::boolean";
         let row = self.one("asking for the server's version", sql, &[]).await?;
+        if row.get(1)? {
+            return Err(StoreError::ReadOnly { server: server.to_owned() });
+        }
         self.version = u32::try_from(row.get::<i32>(0)?).unwrap_or(0);
         if self.version < OLDEST { Err(StoreError::TooOld(self.version)) } else { Ok(()) }
     }
 }
 
-/// A configuration for each host of a configuration, with the host's name and port for messages.
-fn one_config_a_host(all: &Config) -> Vec<(String, Config)> {
-    let (hosts, addresses, ports) = (all.get_hosts(), all.get_hostaddrs(), all.get_ports());
-    let one = |at: usize| {
-        let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432);
-        let mut config = Config::new();
-        let mut server = String::new();
-        if let Some(address) = addresses.get(at) {
-            config.hostaddr(*address);
-            server = address.to_string();
+/// From nothing to a login, with a task that drives the connection.
+async fn log_in(
+    address: &Address,
+    config: &Config,
+    settings: &ConnectSettings,
+) -> Result<Store, StoreError> {
+    let stream = connect_postgres(address, &settings.tls, settings.connect_timeout).await;
+    let stream = stream.map_err(|error| match error {
+        ConnectError::Tls { address, error } => StoreError::Tls { address, error },
+        ConnectError::Io { error, .. } => {
+            StoreError::Connection { what: CONNECTING, cause: format!("{address}: {error}") }
         }
-        match hosts.get(at) {
-            Some(Host::Tcp(name)) => {
-                config.host(name);
-                server.clone_from(name);
-            }
-            Some(Host::Unix(path)) => {
-                config.host_path(path);
-                server = path.display().to_string();
-            }
-            None => {}
+        ConnectError::TimedOut { timeout, .. } => {
+            StoreError::Timeout { what: CONNECTING, server: address.to_string(), after: timeout }
         }
-        copy_settings(all, config.port(port));
-        (format!("{server}:{port}"), config)
-    };
-    (0..hosts.len().max(addresses.len())).map(one).collect()
+    })?;
+    let words = stream.words().cloned();
+    let (client, connection) = config.connect_raw(stream, Handed).await.map_err(|error| {
+        // A server refuses a certificate of ours only now.
+        match words.and_then(|words| tls_refusal(&error, &words)) {
+            Some(error) => StoreError::Tls { address: address.clone(), error },
+            None => StoreError::from_client(CONNECTING, &error).at(&address.to_string()),
+        }
+    })?;
+    let (tell, ended) = watch::channel(None);
+    let task = tokio::spawn(async move {
+        let end = match connection.await {
+            Ok(()) => ConnectionEnd { class: Class::Retry, reason: "closed".to_owned() },
+            Err(error) => {
+                let error = StoreError::from_client("the SQL connection ended", &error);
+                ConnectionEnd { class: error.class(), reason: error.to_string() }
+            }
+        };
+        // Nobody listens any more when the Store itself was dropped.
+        let _ = tell.send(Some(end));
+    });
+    Ok(Store { client, version: 0, ended, task: task.abort_handle() })
 }
 
-/// Everything but the hosts. The client offers no way to take a host out of a configuration.
-fn copy_settings(from: &Config, to: &mut Config) {
-    from.get_user().map(|user| to.user(user));
-    from.get_password().map(|password| to.password(password));
-    from.get_dbname().map(|name| to.dbname(name));
-    from.get_options().map(|options| to.options(options));
-    from.get_application_name().map(|name| to.application_name(name));
-    from.get_connect_timeout().map(|timeout| to.connect_timeout(*timeout));
-    from.get_tcp_user_timeout().map(|timeout| to.tcp_user_timeout(*timeout));
-    from.get_keepalives_interval().map(|interval| to.keepalives_interval(interval));
-    from.get_keepalives_retries().map(|retries| to.keepalives_retries(retries));
-    to.ssl_mode(from.get_ssl_mode())
-        .keepalives(from.get_keepalives())
-        .keepalives_idle(from.get_keepalives_idle())
-        .target_session_attrs(from.get_target_session_attrs())
-        .channel_binding(from.get_channel_binding());
+/// Where the hosts of a configuration listen.
+fn addresses(config: &Config) -> Vec<Address> {
+    let (hosts, ips, ports) = (config.get_hosts(), config.get_hostaddrs(), config.get_ports());
+    let one = |at: usize| {
+        let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+        match (ips.get(at), hosts.get(at)?) {
+            (Some(ip), _) => Some(Address::Tcp(ip.to_string(), port)),
+            (None, Host::Tcp(name)) => Some(Address::Tcp(name.clone(), port)),
+            (None, Host::Unix(folder)) => {
+                Some(Address::Unix(folder.join(format!(".s.PGSQL.{port}"))))
+            }
+        }
+    };
+    (0..hosts.len()).filter_map(one).collect()
 }
 
 #[cfg(test)]
@@ -245,7 +237,11 @@ mod tests {
     use super::*;
 
     fn settings(url: &str) -> ConnectSettings {
-        ConnectSettings { client: url.parse().unwrap(), connect_timeout: Duration::from_secs(1) }
+        ConnectSettings {
+            client: url.parse().unwrap(),
+            connect_timeout: Duration::from_secs(1),
+            tls: PostgresTls::never(),
+        }
     }
 
     #[test]
@@ -255,9 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_refused_rather_than_left_out() {
-        let error = settings("postgresql://me@db/x?sslmode=require").pinned().unwrap_err();
-        assert!(matches!(error, StoreError::Tls));
+    fn a_url_names_a_host() {
         assert!(matches!(settings("user=me").pinned(), Err(StoreError::Url)));
     }
 
@@ -267,13 +261,9 @@ mod tests {
         let config = settings(url).pinned().unwrap();
         let options = config.get_options().unwrap();
         assert!(options.starts_with("-c row_security=on -c row_security=off"), "{options}");
-        assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
-        let hosts = one_config_a_host(&config);
-        assert_eq!(hosts.iter().map(|host| &*host.0).collect::<Vec<_>>(), ["a:1", "b:2"]);
-        assert_eq!(hosts[1].1.get_hosts(), [Host::Tcp("b".to_owned())]);
-        assert_eq!(hosts[1].1.get_ports(), [2]);
-        assert_eq!(hosts[1].1.get_options(), config.get_options());
-        assert_eq!(hosts[1].1.get_user(), Some("me"));
+        let hosts = addresses(&config);
+        assert_eq!(hosts, [Address::Tcp("a".to_owned(), 1), Address::Tcp("b".to_owned(), 2)]);
+        assert_eq!(config.get_user(), Some("me"));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::name::one_line;
 use super::sqlstate::{self, Class};
+use crate::net::Address;
+use crate::net::tls::{TlsError, Words};
 
 /// An error of the SQL side. Each text says what was being done, and holds no password.
 #[derive(Debug, thiserror::Error)]
@@ -15,9 +17,14 @@ pub enum StoreError {
          special characters of a password must be percent-encoded)"
     )]
     Url,
-    /// The url asks for TLS, which this version does not have.
-    #[error("postgres.url asks for TLS (sslmode=require), which is not in this version")]
-    Tls,
+    /// There is no TLS where it has to be.
+    #[error("connecting to PostgreSQL: {address}: {error}")]
+    Tls {
+        /// Where.
+        address: Address,
+        /// Why.
+        error: TlsError,
+    },
     /// No answer in time.
     #[error("{what}: no answer from {server} within {after:?}")]
     Timeout {
@@ -76,11 +83,9 @@ impl StoreError {
             StoreError::Server { code, .. } => sqlstate::class(code),
             StoreError::Timeout { .. }
             | StoreError::ReadOnly { .. }
+            | StoreError::Tls { .. }
             | StoreError::Connection { .. } => Class::Retry,
-            StoreError::Url
-            | StoreError::Tls
-            | StoreError::TooOld(_)
-            | StoreError::Answer { .. } => Class::Operator,
+            StoreError::Url | StoreError::TooOld(_) | StoreError::Answer { .. } => Class::Operator,
         }
     }
 
@@ -109,10 +114,13 @@ impl StoreError {
         })
     }
 
-    /// Whether the login was refused: see [`sqlstate::is_login`].
+    /// Whether the login was refused: see [`sqlstate::is_login`]; or a certificate, by one of the two.
     #[must_use]
     pub fn is_login(&self) -> bool {
-        self.code().is_some_and(sqlstate::is_login)
+        match self {
+            StoreError::Tls { error, .. } => error.is_refusal(),
+            error => error.code().is_some_and(sqlstate::is_login),
+        }
     }
 
     /// The same, with the server's name before the cause of a broken connection.
@@ -140,20 +148,24 @@ impl StoreError {
         }
         // The client's own words for a broken socket say less than the system's.
         let cause = match std::error::Error::source(error) {
-            Some(source) if io_kind(error).is_some() => causes(source),
+            Some(source) if io(error).is_some() => causes(source),
             _ => causes(error),
         };
-        if error.is_closed() || io_kind(error).is_some() {
+        if error.is_closed() || io(error).is_some() {
             return StoreError::Connection { what, cause };
         }
         StoreError::Answer { what, cause }
     }
 }
 
-/// The kind of the I/O error below, if there is one.
-pub(super) fn io_kind(error: &tokio_postgres::Error) -> Option<io::ErrorKind> {
-    let source = std::error::Error::source(error)?;
-    source.downcast_ref::<io::Error>().map(io::Error::kind)
+/// The I/O error below, if there is one.
+fn io(error: &tokio_postgres::Error) -> Option<&io::Error> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+/// What an error means, if TLS has ended the connection.
+pub(super) fn tls_refusal(error: &tokio_postgres::Error, words: &Words) -> Option<TlsError> {
+    words.of(io(error)?)
 }
 
 /// An error and what is below it, on one line.

@@ -29,6 +29,7 @@ pub mod sqlstate;
 pub mod table;
 pub mod waiting;
 
+mod handed;
 mod query;
 
 pub use blockers::Blocker;

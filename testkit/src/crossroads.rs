@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The longest startup message that PostgreSQL takes.
 const LONGEST: usize = 10_000;
+/// What asks for TLS in place of a protocol version.
+const SSL_REQUEST: [u8; 4] = 80_877_103_u32.to_be_bytes();
 
 #[derive(Default)]
 struct Shared {
@@ -80,13 +82,23 @@ impl Drop for Crossroads {
     }
 }
 
-/// The startup message, which says what the connection is for, and then all else.
-fn pass(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
+/// A message without a type: its length as sent, and the rest.
+fn packet(client: &mut TcpStream) -> std::io::Result<([u8; 4], Vec<u8>)> {
     let mut length = [0; 4];
     client.read_exact(&mut length)?;
     let size = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-    let mut startup = vec![0; size.clamp(4, LONGEST) - 4];
-    client.read_exact(&mut startup)?;
+    let mut rest = vec![0; size.clamp(4, LONGEST) - 4];
+    client.read_exact(&mut rest)?;
+    Ok((length, rest))
+}
+
+/// The startup message, which says what the connection is for, and then all else.
+fn pass(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
+    let (mut length, mut startup) = packet(&mut client)?;
+    if startup == SSL_REQUEST {
+        client.write_all(b"N")?;
+        (length, startup) = packet(&mut client)?;
+    }
     let replicates = memchr::memmem::find(&startup, b"\0replication\0database\0").is_some();
     let way = if replicates { &shared.replication } else { &shared.sql };
     let mut server = {

@@ -7,6 +7,7 @@
 //! Nothing here uses walpost's own code. The STOMP parser is a second, independent one on purpose.
 #![forbid(unsafe_code)]
 
+pub mod authority;
 pub mod consumer;
 pub mod crossroads;
 pub mod http;
@@ -17,14 +18,17 @@ pub mod rabbitmq;
 pub mod sandbox;
 pub mod scripted;
 pub mod stomp;
+pub mod tls_door;
 pub mod wait;
 pub mod walpost;
 
+pub use authority::{Authority, Identity};
 pub use consumer::{Ack, Consumer, Message};
 pub use crossroads::Crossroads;
 pub use postgres::{Database, Postgres};
 pub use rabbitmq::{RabbitMq, Vhost};
 pub use scripted::{Receipts, ScriptedBroker, Verdict};
+pub use tls_door::TlsDoor;
 pub use wait::{eventually, until};
 pub use walpost::Walpost;
 

@@ -117,6 +117,16 @@ impl Folder {
         &self.path
     }
 
+    /// Writes a file that only the folder's owner can read.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.path.join(name);
+        fs::write(&path, text).expect("own folder is writable");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("own file");
+        if let Some(Owner { uid, gid }) = self.owner {
+            chown(&path, Some(uid), Some(gid)).expect("root may give a file away");
+        }
+    }
+
     /// A command that works in this folder, is marked, runs as the folder's owner and in a process group of its own
     /// (Ctrl-C in a terminal is for the test, not for its servers). Standard input is empty.
     #[must_use]

@@ -105,6 +105,7 @@ fn a_broker_that_takes_nothing_never_costs_the_replication_connection() {
     let url = format!("postgresql://postgres@127.0.0.1:{port}/{}", database.name());
     let mut walpost = relay(&database, &broker.address())
         .set("postgres.url", url)
+        .set("postgres.tls.mode", "disable")
         .set("replication.status_interval", "500ms")
         .set("broker.heartbeat.expect", "0s")
         .set("broker.receipt_timeout", "1m")

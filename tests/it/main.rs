@@ -46,4 +46,5 @@ mod smoke;
 mod store;
 mod survives;
 mod thaw;
+mod tls;
 mod trouble;

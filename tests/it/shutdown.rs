@@ -92,7 +92,8 @@ fn gated(server: &Postgres, broker: &ScriptedBroker) -> (Builder, Arc<Mutex<()>>
         first
     });
     let url = format!("postgresql://postgres@127.0.0.1:{port}/postgres");
-    (relay(server, broker).set("postgres.url", url), gate)
+    let relay = relay(server, broker).set("postgres.tls.mode", "disable");
+    (relay.set("postgres.url", url), gate)
 }
 
 /// The connection that is open hears of it; a new one may be as long in coming as it likes.

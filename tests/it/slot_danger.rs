@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use walpost::net::PostgresTls;
 use walpost::store::{ConnectSettings, Store};
 use walpost_testkit::{Postgres, ScriptedBroker, Walpost, until};
 
@@ -182,8 +183,11 @@ fn settings_that_end_the_slot_or_make_commits_wait_are_said() {
 fn a_synchronous_standby_is_what_postgresql_takes_for_one() {
     let (server, broker) = (Postgres::builder().fast().start(), ScriptedBroker::start());
     let mut walpost = relay(&server, &broker);
-    let client =
-        ConnectSettings { client: server.url("postgres").parse().unwrap(), connect_timeout: LONG };
+    let client = ConnectSettings {
+        client: server.url("postgres").parse().unwrap(),
+        connect_timeout: LONG,
+        tls: PostgresTls::never(),
+    };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let store = runtime.block_on(Store::connect(&client)).unwrap();
     let yes = ["*", "\"a\", WALPOST", "ANY 1 (a, walpost)", "FIRST 2 (b,\"*\")", "1 (walpost)"];

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use walpost::net::PostgresTls;
 use walpost::store::{Class, ConnectSettings, Store};
 use walpost_testkit::{Postgres, ScriptedBroker};
 
@@ -10,7 +11,11 @@ use crate::rig::LONG;
 use crate::scene::relay;
 
 async fn store(url: String) -> Store {
-    let settings = ConnectSettings { client: url.parse().unwrap(), connect_timeout: LONG };
+    let settings = ConnectSettings {
+        client: url.parse().unwrap(),
+        connect_timeout: LONG,
+        tls: PostgresTls::never(),
+    };
     Store::connect(&settings).await.unwrap()
 }
 
@@ -124,6 +129,7 @@ async fn a_frozen_host_is_passed_over() {
     let settings = ConnectSettings {
         client: format!("postgresql://postgres@{hosts}/postgres").parse().unwrap(),
         connect_timeout: Duration::from_secs(1),
+        tls: PostgresTls::never(),
     };
     let store = Store::connect(&settings).await.unwrap();
     let port = alive.sql("postgres", "SHOW port");
@@ -139,7 +145,11 @@ async fn a_refused_login_is_told_from_a_broken_network_and_shows_no_password() {
     server.sql("postgres", "CREATE ROLE refused LOGIN PASSWORD 'right'");
     let connect = |port: u16, password: &str| {
         let url = format!("postgresql://refused:{password}@127.0.0.1:{port}/postgres");
-        let settings = ConnectSettings { client: url.parse().unwrap(), connect_timeout: LONG };
+        let settings = ConnectSettings {
+            client: url.parse().unwrap(),
+            connect_timeout: LONG,
+            tls: PostgresTls::never(),
+        };
         async move { Store::connect(&settings).await }
     };
     connect(server.port(), "right").await.unwrap();

@@ -130,6 +130,14 @@ fn values_that_do_not_fit() {
             "replication.shard.count: all messages are for one destination",
         ),
         ("postgres: {tls: {cert_file: x}}", "postgres.tls.cert_file: needs key_file beside it"),
+        (
+            "broker: {tls: {ca_file: x}}",
+            "broker.tls.enabled: is false, and the keys beside it ask for TLS; write enabled: true",
+        ),
+        (
+            "broker: {tls: {enabled: true, key_password: x}}",
+            "broker.tls.key_password: needs key_file beside it",
+        ),
         ("retry: {max_attempts: 1}", "retry.max_attempts: is less than retry.pause_after"),
         ("http: {listen: 9464}", "\"9464\" is no host:port; write 127.0.0.1:9464"),
         ("log: {level: loud}", "\"loud\" is none of error, warn, info, debug and trace"),
@@ -193,11 +201,7 @@ fn what_is_no_plain_yaml_is_refused_with_its_line() {
 #[test]
 fn settings_of_later_versions_are_refused() {
     for (yaml, path) in [
-        ("postgres: {tls: {mode: require}}", "postgres.tls.mode"),
-        ("postgres: {tls: {ca_file: x}}", "postgres.tls.ca_file"),
         ("outbox: {layout: debezium}", "outbox.layout"),
-        ("broker: {tls: {enabled: true}}", "broker.tls.enabled"),
-        ("broker: {tls: {key_password: x}}", "broker.tls.key_password"),
         ("broker: {kind: artemis}", "broker.kind"),
         ("broker: {delivery: transactions}", "broker.delivery"),
         ("retry: {pause: 1s}", "retry.pause"),
@@ -221,10 +225,9 @@ fn settings_of_later_versions_are_refused() {
 #[test]
 fn settings_of_later_versions_pass_where_they_change_nothing() {
     let yaml = "\
-postgres: {tls: {mode: disable}}
 replication: {failover: false, on_slot_lost: halt, shard: {index: 0, count: 1}}
 outbox: {backfill: false, after_publish: keep, retention: never}
-broker: {kind: rabbitmq, delivery: receipts, body: text, connections: 4, tls: {enabled: false}}
+broker: {kind: rabbitmq, delivery: receipts, body: text, connections: 4}
 retry: {first_wait: 2s, pause: 240s, max_attempts: 50}
 consumers: []
 ";

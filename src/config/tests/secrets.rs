@@ -129,7 +129,10 @@ fn a_url_that_is_none_is_a_problem_without_its_text() {
         ("", "names no host"),
         ("postgresql://u:hunter2@a,b,c/d?hunter2=1", "is no connection URL"),
         ("postgresql://u:hunter2@a/d?hostaddr=10.0.0.1", "hostaddr"),
-        ("postgresql://u:hunter2@a/d?sslmode=require", "sslmode"),
+        (
+            "postgresql://u:hunter2@a/d?sslmode=verify-full",
+            "use postgres.tls.mode in place of 'sslmode'",
+        ),
         (
             "postgresql://u:hunter2@a/d?sslrootcert=x",
             "use postgres.tls.ca_file in place of 'sslrootcert'",

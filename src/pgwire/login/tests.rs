@@ -11,6 +11,8 @@ fn settings(password: Option<&str>) -> LoginSettings {
         database: "shop".to_owned(),
         password: password.map(|password| Secret::new(password.to_owned())),
         parameters: vec![("datestyle".to_owned(), "ISO".to_owned())],
+        end_point: None,
+        must_bind: false,
     }
 }
 
@@ -113,6 +115,56 @@ fn scram_sends_a_proof_for_the_servers_nonce() {
     let signature = format!("v={}", "A".repeat(43) + "=");
     let failed = session.authentication(12, signature.as_bytes());
     assert!(matches!(failed, Err(LoginError::ScramFailed(_))), "{failed:?}");
+}
+
+/// What is sent in answer to the mechanisms that the server offers.
+fn scram_by(
+    end_point: Option<&[u8]>,
+    must_bind: bool,
+    offered: &[u8],
+) -> Result<String, LoginError> {
+    let end_point = end_point.map(<[u8]>::to_vec);
+    let settings = LoginSettings { end_point, must_bind, ..settings(Some(PASSWORD)) };
+    let mut session = Session { login: Login::new(settings), out: BytesMut::new() };
+    session.authentication(10, offered)?;
+    Ok(session.answer().1.escape_ascii().to_string())
+}
+
+#[test]
+fn scram_is_bound_to_tls_where_both_can() {
+    const BOTH: &[u8] = b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0";
+    const PLAIN: &[u8] = b"SCRAM-SHA-256\0\0";
+    let sent = |end_point, must_bind, offered| scram_by(end_point, must_bind, offered).unwrap();
+    for must_bind in [false, true] {
+        let bound = sent(Some(b"hash"), must_bind, BOTH);
+        assert!(bound.starts_with("SCRAM-SHA-256-PLUS\\x00"), "{bound}");
+        assert!(bound.contains("p=tls-server-end-point,,n=,r="), "{bound}");
+    }
+    // "y" tells a server that would have offered it that somebody has changed its offer.
+    let unasked = sent(Some(b"hash"), false, PLAIN);
+    assert!(unasked.starts_with("SCRAM-SHA-256\\x00") && unasked.contains("y,,n=,r="), "{unasked}");
+    for offered in [BOTH, PLAIN] {
+        let unable = sent(None, false, offered);
+        assert!(
+            unable.starts_with("SCRAM-SHA-256\\x00") && unable.contains("n,,n=,r="),
+            "{unable}"
+        );
+        let refused = scram_by(None, true, offered);
+        assert!(matches!(refused, Err(LoginError::Unbound { .. })), "{refused:?}");
+    }
+    assert!(matches!(scram_by(Some(b"hash"), true, PLAIN), Err(LoginError::Unbound { .. })));
+}
+
+#[test]
+fn a_login_that_has_to_be_bound_is_no_other() {
+    for (kind, data) in [(0, &b""[..]), (3, b""), (5, b"salt")] {
+        let end_point = Some(b"hash".to_vec());
+        let settings = LoginSettings { end_point, must_bind: true, ..settings(Some(PASSWORD)) };
+        let mut session = Session { login: Login::new(settings), out: BytesMut::new() };
+        let refused = session.authentication(kind, data);
+        assert!(matches!(refused, Err(LoginError::Unbound { .. })), "{kind}: {refused:?}");
+        assert!(session.out.is_empty(), "{kind}");
+    }
 }
 
 #[test]

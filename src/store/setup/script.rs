@@ -46,7 +46,7 @@ pub async fn dry_run(
 ) -> Result<String, SetupError> {
     let contents = match Store::connect(connect).await {
         Ok(store) => seeing(&store, settings).await?,
-        Err(error @ (StoreError::Url | StoreError::Tls | StoreError::TooOld(_))) => {
+        Err(error @ (StoreError::Url | StoreError::Tls { .. } | StoreError::TooOld(_))) => {
             return Err(error.into());
         }
         Err(error) => {

@@ -9,6 +9,7 @@ use std::sync::{LazyLock, Mutex};
 use std::time::Instant;
 
 use super::{LOG, Postgres, START_TIMEOUT};
+use crate::authority::Identity;
 use crate::ports;
 use crate::sandbox::{Folder, Owner};
 
@@ -19,6 +20,7 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     hba: Vec<String>,
     own_cluster: bool,
+    tls: Option<(Identity, String)>,
 }
 
 impl Builder {
@@ -49,6 +51,13 @@ impl Builder {
         self
     }
 
+    /// `ssl = on` with this certificate. Clients' certificates are those that `authority` (PEM) has issued.
+    #[must_use]
+    pub fn tls(mut self, identity: &Identity, authority: &str) -> Self {
+        self.tls = Some((identity.clone(), authority.to_owned()));
+        self.setting("ssl", "on").setting("ssl_ca_file", "root.crt")
+    }
+
     /// A cluster with a system identifier of its own. Without this it is a copy of the process's template: quicker, but all
     /// copies look like the same cluster.
     #[must_use]
@@ -69,6 +78,11 @@ impl Builder {
             copy_template(&bindir, &data);
         }
         self.write_hba(&data);
+        if let Some((identity, authority)) = &self.tls {
+            folder.write("data/server.crt", &identity.certificate);
+            folder.write("data/server.key", &identity.key);
+            folder.write("data/root.crt", authority);
+        }
         let (cluster, postmaster) = launch_on_free_port(&folder, &bindir, |port| {
             self.write_settings(&folder, &data, port);
         });

@@ -43,7 +43,8 @@ matrix: ## what is promised, on each version of PostgreSQL; PG="14 18" for some 
 	$(CARGO) test --workspace --no-run
 	@WALPOST_BIN_RELEASE="$(TARGET)/release/walpost" TEST_THREADS=$(TEST_THREADS) scripts/matrix.sh $(PG) -- $(MATRIX_TESTS)
 
-demo: install ## rows committed in PostgreSQL arrive in RabbitMQ, before your eyes, for half a minute
+demo: ## rows committed in PostgreSQL arrive in RabbitMQ, before your eyes, for half a minute
+	@scripts/install.sh demo
 	@echo 'building (some minutes the first time)'
 	@$(CARGO) build --quiet --release --workspace --bin walpost --bin demo
 	@scripts/sandboxed.sh $(TARGET)/release/demo

@@ -10,21 +10,25 @@
 pub mod consumer;
 pub mod crossroads;
 pub mod http;
+pub mod jvm;
 pub mod ports;
 pub mod postgres;
 pub mod python;
 pub mod rabbitmq;
 pub mod sandbox;
 pub mod scripted;
+pub mod session;
 pub mod stomp;
 pub mod wait;
 pub mod walpost;
 
 pub use consumer::{Ack, Consumer, Message};
 pub use crossroads::Crossroads;
+pub use jvm::{ActiveMq, Artemis};
 pub use postgres::{Database, Postgres};
 pub use rabbitmq::{RabbitMq, Vhost};
 pub use scripted::{Receipts, ScriptedBroker, Verdict};
+pub use session::{Said, Session};
 pub use wait::{eventually, until};
 pub use walpost::Walpost;
 

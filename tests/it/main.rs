@@ -9,6 +9,7 @@
 
 mod architecture;
 mod bodies;
+mod brokers;
 mod certified;
 mod deploy;
 mod django;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::connection::Connection;
+use super::grouping::Grouping;
 use super::output::Output;
 use super::profile::Kind;
 use super::settings::Settings;
@@ -39,12 +40,23 @@ pub enum HostErrorKind {
         "login refused: {0}; check broker.username, broker.passcode, broker.vhost and the user's permissions there"
     )]
     Refused(String),
+    /// `broker.delivery: transactions` is no way to this broker.
+    #[error("{0}; write auto or receipts for broker.delivery")]
+    NoTransactions(&'static str),
     /// It closed the connection or said nothing in answer to CONNECT.
     #[error("no answer to CONNECT: {0}; does this port speak STOMP, with the right TLS setting?")]
     NoAnswer(String),
     /// What answers there is no STOMP broker.
     #[error("does not speak STOMP: {0}")]
     NoStomp(String),
+}
+
+impl HostErrorKind {
+    /// Whether trying again changes nothing, unless somebody is just changing it.
+    #[must_use]
+    pub fn needs_an_operator(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::NoTransactions(_))
+    }
 }
 
 /// Connects to one host and waits for CONNECTED. `epoch` is the relay's zero of time.
@@ -69,9 +81,13 @@ pub(super) async fn connect(
             return Err(failed(HostErrorKind::NoAnswer(waited)));
         }
     };
+    let kind = settings.kind.unwrap_or_else(|| Kind::of_server(server.as_deref()));
+    let transactions = kind
+        .transactions(settings.delivery)
+        .map_err(|reason| failed(HostErrorKind::NoTransactions(reason)))?;
     Ok(Connection {
         address: address.clone(),
-        kind: settings.kind.unwrap_or_else(|| Kind::of_server(server.as_deref())),
+        kind,
         server,
         stream,
         session,
@@ -80,6 +96,7 @@ pub(super) async fn connect(
         content_length: settings.content_length,
         amqp_message_id: settings.amqp_message_id,
         probes: 0,
+        grouping: transactions.then(Grouping::default),
     })
 }
 

@@ -5,7 +5,7 @@
 
 use super::problem::{Origin, Problem};
 use super::reader::Reader;
-use super::{BrokerKind, Config, Delivery, Layout, OnExhausted, TlsMode, TlsVersion};
+use super::{Config, Layout, OnExhausted, TlsMode, TlsVersion};
 
 /// A setting of a later version.
 struct Later {
@@ -50,16 +50,6 @@ const LATER: &[Later] = &[
         |c| c.broker.tls.min_version != TlsVersion::V1_2,
         NO_BROKER_TLS,
     ),
-    later(
-        "broker.kind",
-        |c| matches!(c.broker.kind, BrokerKind::Activemq | BrokerKind::Artemis),
-        "write auto, rabbitmq or other",
-    ),
-    later(
-        "broker.delivery",
-        |c| c.broker.delivery == Delivery::Transactions,
-        "write auto or receipts",
-    ),
     later("retry.pause_after", |c| c.retry.pause_after != defaults().pause_after, NO_RETRY),
     later("retry.pause", |c| c.retry.pause != defaults().pause, NO_RETRY),
     later("retry.wait", |c| c.retry.wait != defaults().wait, NO_RETRY),
@@ -89,7 +79,7 @@ pub(super) fn refuse(config: &Config, reader: &mut Reader) {
 }
 
 /// Settings of which this version does a part.
-const PARTLY: [&str; 3] = ["postgres.tls.mode", "outbox.layout", "broker.kind"];
+const PARTLY: [&str; 2] = ["postgres.tls.mode", "outbox.layout"];
 
 /// Whether this version does nothing with the setting, whatever its value.
 pub(super) fn is_later(path: &str) -> bool {

@@ -7,7 +7,7 @@ use tokio_postgres::config::Host;
 
 use super::first_start::FirstStart;
 use super::settings::Settings;
-use crate::broker::profile::Kind;
+use crate::broker::profile::{Delivery, Kind};
 use crate::config::{self, AfterPublish, Config};
 use crate::net::Address;
 use crate::outbox::{self, HeaderStyle, ShardColumns, ShardError, TableName, WaitingColumns};
@@ -189,6 +189,11 @@ fn broker_settings(config: &config::Broker, style: HeaderStyle) -> broker::Setti
             config::BrokerKind::Activemq => Some(Kind::ActiveMq),
             config::BrokerKind::Artemis => Some(Kind::Artemis),
             config::BrokerKind::Other => Some(Kind::Other),
+        },
+        delivery: match config.delivery {
+            config::Delivery::Auto => Delivery::Auto,
+            config::Delivery::Receipts => Delivery::Receipts,
+            config::Delivery::Transactions => Delivery::Transactions,
         },
         content_length: config.body == config::Body::Bytes,
         amqp_message_id: style == HeaderStyle::Msg,

@@ -47,4 +47,5 @@ mod smoke;
 mod store;
 mod survives;
 mod thaw;
+mod transactions;
 mod trouble;

@@ -198,8 +198,6 @@ fn settings_of_later_versions_are_refused() {
         ("outbox: {layout: debezium}", "outbox.layout"),
         ("broker: {tls: {enabled: true}}", "broker.tls.enabled"),
         ("broker: {tls: {key_password: x}}", "broker.tls.key_password"),
-        ("broker: {kind: artemis}", "broker.kind"),
-        ("broker: {delivery: transactions}", "broker.delivery"),
         ("retry: {pause: 1s}", "retry.pause"),
         ("retry: {on_exhausted: halt}", "retry.on_exhausted"),
         ("consumers: [{destination: d, handler: {exec: [cat, '-']}}]", "consumers"),
@@ -238,4 +236,13 @@ fn long_and_strange_values_are_quoted_safely() {
     let line = problem(&format!("log: {{level: {long}}}"));
     assert!(line.len() < 200, "{line}");
     assert!(problem("log: {level: \"a\\nb\\e[31m\"}").contains(r#""a\nb\u{1b}[31m" is none of"#));
+}
+
+#[test]
+fn transactions_only_where_they_prove_something() {
+    for kind in ["rabbitmq", "artemis"] {
+        let said = problem(&format!("broker: {{kind: {kind}, delivery: transactions}}"));
+        assert!(said.contains("broker.delivery: transactions "), "{said}");
+        assert!(said.contains("write auto or receipts"), "{said}");
+    }
 }

@@ -33,6 +33,7 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 # `make matrix` fetches servers with it.
 [ "${1:-}" != matrix ] || command -v npm >/dev/null || missing+=(npm)
+[ "${1:-}" != matrix ] || command -v debootstrap >/dev/null || missing+=(debootstrap)
 # A linker and C compiler for crates that need one.
 command -v cc >/dev/null || missing+=(build-essential)
 as_root() {

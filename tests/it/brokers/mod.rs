@@ -3,6 +3,7 @@
 mod activemq;
 mod artemis;
 mod bodies;
+mod headers;
 mod kills;
 mod rabbitmq;
 

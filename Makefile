@@ -36,14 +36,19 @@ test: install ## the whole suite, on private servers
 MATRIX_TESTS := certified:: failover:: first_start:: guard:: init:: kill:: large:: lost_slot:: marking:: patience:: recovery:: \
 	retention:: shards:: shutdown:: slot_danger:: store:: survives:: thaw:: tls::postgres:: tls::scram:: trouble::
 PG ?= 14 15 16 17 18
+# Those whose outcome depends on RabbitMQ's, by the Debian that has it.
+RABBITMQ_TESTS := brokers::rabbitmq:: kill:: refusals:: trouble::
+RABBITMQ ?= trixie sid
 
-matrix: ## what is promised, on each version of PostgreSQL; PG="14 18" for some of them
+matrix: ## what is promised, on each version of PostgreSQL and RabbitMQ; PG="14 18" RABBITMQ=trixie for some of them
 	@scripts/install.sh matrix
 	$(CARGO) build --release --bin walpost
 	$(CARGO) test --workspace --no-run
 	@WALPOST_BIN_RELEASE="$(TARGET)/release/walpost" TEST_THREADS=$(TEST_THREADS) scripts/matrix.sh $(PG) -- $(MATRIX_TESTS)
+	@WALPOST_BIN_RELEASE="$(TARGET)/release/walpost" TEST_THREADS=$(TEST_THREADS) scripts/matrix-rabbitmq.sh $(RABBITMQ) -- $(RABBITMQ_TESTS)
 
-demo: install ## rows committed in PostgreSQL arrive in RabbitMQ, before your eyes, for half a minute
+demo: ## rows committed in PostgreSQL arrive in RabbitMQ, before your eyes, for half a minute
+	@scripts/install.sh demo
 	@echo 'building (some minutes the first time)'
 	@$(CARGO) build --quiet --release --workspace --bin walpost --bin demo
 	@scripts/sandboxed.sh $(TARGET)/release/demo

@@ -1,15 +1,27 @@
 #!/bin/bash
-# Installs what the tests, the demo and the benchmarks need on Debian: PostgreSQL, RabbitMQ, and a Python with stomp.py.
+# Installs what the tests, the demo and the benchmarks need on Debian: PostgreSQL, RabbitMQ, ActiveMQ Classic and Artemis with a
+# JDK, and a Python with stomp.py.
 # Quick when all is there. None of the packages' services is started or left enabled to start now.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=target/venv
 stomp_py='stomp.py==9.0.0'
+# As in testkit/src/jvm/artemis.rs.
+artemis_version=2.40.0
+artemis=target/artemis/$artemis_version
 
 missing=()
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing+=(postgresql)
 [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
+# `make lint` and `make demo` need no broker in Java.
+case ${1:-} in lint | demo) java='' ;; *) java=yes ;; esac
+if [ -n "$java" ]; then
+    [ -e /usr/share/activemq/lib/activemq-stomp.jar ] || missing+=(activemq)
+    # The brokers' JRE, and a compiler for the JMS client of the tests.
+    command -v javac >/dev/null || missing+=(default-jdk-headless)
+    [ -e "$artemis" ] || command -v mvn >/dev/null || missing+=(maven)
+fi
 command -v psql >/dev/null || missing+=(postgresql-client)
 command -v setsid >/dev/null || missing+=(util-linux)
 # For `systemd-analyze verify`, which needs no running systemd.
@@ -21,6 +33,7 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 # `make matrix` fetches servers with it.
 [ "${1:-}" != matrix ] || command -v npm >/dev/null || missing+=(npm)
+[ "${1:-}" != matrix ] || command -v debootstrap >/dev/null || missing+=(debootstrap)
 # A linker and C compiler for crates that need one.
 command -v cc >/dev/null || missing+=(build-essential)
 as_root() {
@@ -33,7 +46,7 @@ as_root() {
 
 install_packages() {
     if ! command -v apt-get >/dev/null; then
-        echo "not a Debian system: install PostgreSQL, RabbitMQ and python3-venv by hand, then run this again" >&2
+        echo "not a Debian system: install PostgreSQL, RabbitMQ, ActiveMQ, a JDK, Maven and python3-venv by hand, then run this again" >&2
         exit 1
     fi
     if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
@@ -73,4 +86,15 @@ if ! "$venv/bin/python" -c 'import stomp' 2>/dev/null; then
     mkdir -p target
     /usr/bin/python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$stomp_py" </dev/null
+fi
+
+if [ -n "$java" ] && [ ! -e "$artemis" ]; then
+    echo "fetching ActiveMQ Artemis $artemis_version"
+    mkdir -p target/artemis
+    new=$(mktemp -d target/artemis/new.XXXXXX)
+    mvn --quiet --batch-mode org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy "-DoutputDirectory=$PWD/$new" \
+        "-Dartifact=org.apache.activemq:apache-artemis:$artemis_version:tar.gz:bin" </dev/null
+    tar -xzf "$new/apache-artemis-$artemis_version-bin.tar.gz" -C "$new" --no-same-owner
+    mv "$new/apache-artemis-$artemis_version" "$artemis"
+    rm -r "$new"
 fi

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::connection::Connection;
+use super::grouping::Grouping;
 use super::output::Output;
 use super::profile::Kind;
 use super::settings::Settings;
@@ -43,12 +44,27 @@ pub enum HostErrorKind {
     /// One of the two does not take the other's certificate, or there is no TLS.
     #[error("{0}")]
     Tls(TlsError),
+    /// `broker.delivery: transactions` is no way to this broker.
+    #[error("{0}; write auto or receipts for broker.delivery")]
+    NoTransactions(&'static str),
     /// It closed the connection or said nothing in answer to CONNECT.
     #[error("no answer to CONNECT: {0}; does this port speak STOMP, with the right TLS setting?")]
     NoAnswer(String),
     /// What answers there is no STOMP broker.
     #[error("does not speak STOMP: {0}")]
     NoStomp(String),
+}
+
+impl HostErrorKind {
+    /// Whether trying again changes nothing, unless somebody is just changing it.
+    #[must_use]
+    pub fn needs_an_operator(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::NoTransactions(_) => true,
+            Self::Tls(error) => error.is_refusal(),
+            Self::Down(_) | Self::NoAnswer(_) | Self::NoStomp(_) => false,
+        }
+    }
 }
 
 /// Connects to one host and waits for CONNECTED. `epoch` is the relay's zero of time.
@@ -76,9 +92,13 @@ pub(super) async fn connect(
             return Err(failed(HostErrorKind::NoAnswer(waited)));
         }
     };
+    let kind = settings.kind.unwrap_or_else(|| Kind::of_server(server.as_deref()));
+    let transactions = kind
+        .transactions(settings.delivery)
+        .map_err(|reason| failed(HostErrorKind::NoTransactions(reason)))?;
     Ok(Connection {
         address: address.clone(),
-        kind: settings.kind.unwrap_or_else(|| Kind::of_server(server.as_deref())),
+        kind,
         server,
         stream,
         session,
@@ -87,6 +107,7 @@ pub(super) async fn connect(
         content_length: settings.content_length,
         amqp_message_id: settings.amqp_message_id,
         probes: 0,
+        grouping: transactions.then(Grouping::default),
     })
 }
 

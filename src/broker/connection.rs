@@ -2,25 +2,28 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio_util::io::poll_read_buf;
 
+use super::grouping::Grouping;
 use super::output::Output;
 use super::profile::Kind;
 use crate::engine::Receipt;
 use crate::net::{Address, Stream};
 use crate::outbox::Message;
-use crate::stomp::ErrorFrame;
 use crate::stomp::encode::{self, EncodeError, ReceiptId, SendHead};
 use crate::stomp::session::{Event, Session, SessionError};
+use crate::stomp::{ErrorFrame, Version};
 
 /// How much is read from the socket at a time.
 const READ: usize = 16 * 1024;
 /// The transaction of a probe, and the beginning of its receipt id.
 const PROBE: &str = "walpost-probe";
+/// The name of a group's transaction, and the receipt id of its COMMIT, before its number.
+const GROUP: &str = "walpost-group";
 /// The receipt id of DISCONNECT.
 const GOODBYE: &str = "walpost-goodbye";
 
@@ -39,12 +42,14 @@ pub struct Connection {
     pub(super) content_length: bool,
     pub(super) amqp_message_id: bool,
     pub(super) probes: u64,
+    /// Where the receipts of transactions prove what is stored.
+    pub(super) grouping: Option<Grouping>,
 }
 
 /// What the broker said.
 #[derive(Debug)]
 pub enum LaneEvent {
-    /// A SEND's RECEIPT.
+    /// A message is stored: the RECEIPT of its SEND, or of its transaction's COMMIT.
     Receipt(Receipt),
     /// The answer to the last probe.
     ProbeAnswered,
@@ -96,23 +101,55 @@ impl Connection {
     /// # Errors
     /// [`LaneError::Unsendable`]: STOMP 1.0 and 1.1 can't carry every header.
     pub fn send(&mut self, receipt: Receipt, message: &Message) -> Result<(), LaneError> {
+        let unsendable = |version: Version, error| LaneError::Unsendable {
+            id: message.id().to_owned(),
+            version: version.as_str(),
+            error,
+        };
         let body = message.body_slice();
         let version = self.session.version();
+        let transaction = match &mut self.grouping {
+            None => None,
+            Some(grouping) => {
+                let (number, begins) = grouping.current();
+                let name = group(number);
+                if begins {
+                    encode::begin(self.output.buffer(), version, &name, None)
+                        .map_err(|error| unsendable(version, error))?;
+                }
+                Some(name)
+            }
+        };
         let head = SendHead {
             destination: message.destination(),
-            receipt: Some(ReceiptId::Number(receipt.0)),
-            transaction: None,
+            receipt: transaction.is_none().then_some(ReceiptId::Number(receipt.0)),
+            transaction: transaction.as_deref(),
             // Without it the body ends at its first NUL.
             content_length: (self.content_length || memchr::memchr(0, body).is_some())
                 .then_some(body.len()),
         };
         let headers = message.headers().chain(self.kind.headers(message, self.amqp_message_id));
-        encode::send_head(self.output.buffer(), version, &head, headers).map_err(|error| {
-            LaneError::Unsendable { id: message.id().to_owned(), version: version.as_str(), error }
-        })?;
+        encode::send_head(self.output.buffer(), version, &head, headers)
+            .map_err(|error| unsendable(version, error))?;
         self.output.push_body(message);
         self.output.buffer().extend_from_slice(&[encode::END]);
+        if let Some(grouping) = &mut self.grouping {
+            grouping.add(receipt);
+            self.commit(true)?;
+        }
         Ok(())
+    }
+
+    /// Queues the COMMIT of the open group if it is due.
+    fn commit(&mut self, more: bool) -> Result<(), LaneError> {
+        let Some(number) = self.grouping.as_mut().and_then(|grouping| grouping.commit(more)) else {
+            return Ok(());
+        };
+        let (version, name) = (self.session.version(), group(number));
+        let receipt = Some(ReceiptId::Text(&name));
+        encode::commit(self.output.buffer(), version, &name, receipt).map_err(|error| {
+            LaneError::Unsendable { id: name.clone(), version: version.as_str(), error }
+        })
     }
 
     /// Queues an empty transaction whose ABORT carries a receipt (rule 7).
@@ -161,6 +198,9 @@ impl Connection {
         now: Duration,
     ) -> Poll<Result<LaneEvent, LaneError>> {
         loop {
+            if let Some(receipt) = self.grouping.as_mut().and_then(Grouping::next) {
+                return Poll::Ready(Ok(LaneEvent::Receipt(receipt)));
+            }
             while let Some(event) = self.session.receive(&mut self.input, now)? {
                 match event {
                     Event::Receipt(number) => {
@@ -170,12 +210,21 @@ impl Connection {
                         return Poll::Ready(Ok(LaneEvent::Goodbye));
                     }
                     Event::OtherReceipt(id) => {
-                        let last = id.strip_prefix(PROBE).and_then(|rest| rest.strip_prefix('-'));
-                        if last.and_then(|no| no.parse().ok()) == Some(self.probes) {
+                        if number_in(&id, PROBE) == Some(self.probes) {
                             return Poll::Ready(Ok(LaneEvent::ProbeAnswered));
                         }
+                        if let Some(grouping) = &mut self.grouping
+                            && let Some(number) = number_in(&id, GROUP)
+                        {
+                            grouping.answered(number);
+                            if let Some(receipt) = grouping.next() {
+                                return Poll::Ready(Ok(LaneEvent::Receipt(receipt)));
+                            }
+                        }
                     }
-                    Event::Error(error) => return Poll::Ready(Ok(LaneEvent::Error(error))),
+                    Event::Error(error) => {
+                        return Poll::Ready(Ok(LaneEvent::Error(self.told_of_message(error))));
+                    }
                     Event::Connected(_) | Event::Message(_) => {}
                 }
             }
@@ -189,6 +238,16 @@ impl Connection {
         }
     }
 
+    /// An ERROR for the COMMIT of one message is one for that message.
+    fn told_of_message(&self, mut error: ErrorFrame) -> ErrorFrame {
+        let number = error.receipt_id.as_deref().and_then(|id| number_in(id, GROUP));
+        let alone = number.zip(self.grouping.as_ref()).and_then(|(no, all)| all.alone(no));
+        if let Some(receipt) = alone {
+            error.receipt_id = Some(receipt.0.to_string());
+        }
+        error
+    }
+
     /// Writes what is queued, as far as the socket takes it. `Ready`: all is written.
     ///
     /// # Errors
@@ -198,12 +257,21 @@ impl Connection {
         cx: &mut Context<'_>,
         now: Duration,
     ) -> Poll<Result<(), LaneError>> {
-        let mut wrote = false;
-        let flushed = self.output.poll_write(&mut self.stream, cx, &mut wrote);
-        if wrote {
-            self.session.wrote(now);
+        loop {
+            // With room left nothing more was there to be sent.
+            if self.has_room() {
+                self.commit(false)?;
+            }
+            if self.output.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut wrote = false;
+            let flushed = self.output.poll_write(&mut self.stream, cx, &mut wrote);
+            if wrote {
+                self.session.wrote(now);
+            }
+            ready!(flushed)?;
         }
-        flushed.map_err(LaneError::Io)
     }
 
     /// Time passed: queues a heart-beat when one is due.
@@ -233,4 +301,13 @@ impl Connection {
     pub fn heartbeats_expected(&self) -> bool {
         self.session.heartbeats_expected()
     }
+}
+
+fn group(number: u64) -> String {
+    format!("{GROUP}-{number}")
+}
+
+/// The number in an id of ours.
+fn number_in(id: &str, prefix: &str) -> Option<u64> {
+    id.strip_prefix(prefix)?.strip_prefix('-')?.parse().ok()
 }

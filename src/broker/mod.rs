@@ -5,6 +5,7 @@
 
 mod connect;
 mod connection;
+mod grouping;
 pub mod lane;
 mod output;
 pub mod profile;

@@ -17,6 +17,18 @@ pub enum Kind {
     Other,
 }
 
+/// How a message is known to be stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// As is best for the broker.
+    #[default]
+    Auto,
+    /// By a receipt for every SEND.
+    Receipts,
+    /// By a receipt for the COMMIT of a STOMP transaction.
+    Transactions,
+}
+
 impl Kind {
     /// From the `server` header of CONNECTED, which may be missing.
     #[must_use]
@@ -38,6 +50,25 @@ impl Kind {
             Kind::ActiveMq => "activemq",
             Kind::Artemis => "artemis",
             Kind::Other => "other",
+        }
+    }
+
+    /// Whether messages are sent in transactions, as `delivery` wants it.
+    ///
+    /// # Errors
+    /// Transactions are wanted, and prove nothing at this broker: why.
+    pub(super) fn transactions(self, delivery: Delivery) -> Result<bool, &'static str> {
+        match (delivery, self) {
+            (Delivery::Receipts, _) => Ok(false),
+            (Delivery::Auto, kind) => Ok(kind == Kind::ActiveMq),
+            // Seen on 3.10 to 4.3.
+            (Delivery::Transactions, Kind::RabbitMq) => {
+                Err("RabbitMQ sends the receipt of a COMMIT before the messages are stored")
+            }
+            (Delivery::Transactions, Kind::Artemis) => {
+                Err("ActiveMQ Artemis drops a whole transaction where it knows one of its messages")
+            }
+            (Delivery::Transactions, Kind::ActiveMq | Kind::Other) => Ok(true),
         }
     }
 
@@ -87,6 +118,20 @@ mod tests {
             (None, Kind::Other),
         ] {
             assert_eq!(Kind::of_server(server), kind, "{server:?}");
+        }
+    }
+    #[test]
+    fn transactions_where_their_receipt_proves_something() {
+        use Delivery::{Auto, Receipts, Transactions};
+        for (kind, auto, wanted) in [
+            (Kind::RabbitMq, false, false),
+            (Kind::ActiveMq, true, true),
+            (Kind::Artemis, false, false),
+            (Kind::Other, false, true),
+        ] {
+            assert_eq!(kind.transactions(Auto), Ok(auto), "{kind}");
+            assert_eq!(kind.transactions(Receipts), Ok(false), "{kind}");
+            assert_eq!(kind.transactions(Transactions).is_ok(), wanted, "{kind}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::profile::Kind;
+use super::profile::{Delivery, Kind};
 use crate::net::tls::Tls;
 use crate::net::{Address, PlainPassword};
 use crate::secret::Secret;
@@ -28,6 +28,8 @@ pub struct Settings {
     pub heartbeat_expect: Duration,
     /// `None`: as the broker's CONNECTED says.
     pub kind: Option<Kind>,
+    /// How a message is known to be stored.
+    pub delivery: Delivery,
     /// Whether SENDs carry `content-length`. Without it JMS consumers get a TextMessage.
     pub content_length: bool,
     /// Whether RabbitMQ gets the message's id as `amqp-message-id`, too.

@@ -177,6 +177,22 @@ pub(super) fn read(section: &mut Section<'_>) -> Broker {
     if broker.hosts.is_empty() {
         section.problem("hosts", "is empty; write at least one host:port");
     }
+    if broker.delivery == Delivery::Transactions {
+        // A kind that is not configured is known when the broker has said it.
+        match broker.kind {
+            BrokerKind::Rabbitmq => section.problem(
+                "delivery",
+                "transactions prove nothing on RabbitMQ, which sends the receipt of a COMMIT before the messages \
+                 are stored; write auto or receipts",
+            ),
+            BrokerKind::Artemis => section.problem(
+                "delivery",
+                "transactions are no use on ActiveMQ Artemis, which drops a whole one where it knows a message \
+                 of it; write auto or receipts",
+            ),
+            BrokerKind::Auto | BrokerKind::Activemq | BrokerKind::Other => {}
+        }
+    }
     if broker.reconnect.max < broker.reconnect.initial {
         section.problem("reconnect.max", "is shorter than broker.reconnect.initial");
     }

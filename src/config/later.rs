@@ -5,7 +5,7 @@
 
 use super::problem::{Origin, Problem};
 use super::reader::Reader;
-use super::{BrokerKind, Config, Delivery, Layout, OnExhausted};
+use super::{Config, Layout, OnExhausted};
 
 /// A setting of a later version.
 struct Later {
@@ -28,16 +28,6 @@ const LATER: &[Later] = &[
         "outbox.layout",
         |c| c.outbox.layout == Layout::Debezium,
         "write walpost, django or custom",
-    ),
-    later(
-        "broker.kind",
-        |c| matches!(c.broker.kind, BrokerKind::Activemq | BrokerKind::Artemis),
-        "write auto, rabbitmq or other",
-    ),
-    later(
-        "broker.delivery",
-        |c| c.broker.delivery == Delivery::Transactions,
-        "write auto or receipts",
     ),
     later("retry.pause_after", |c| c.retry.pause_after != defaults().pause_after, NO_RETRY),
     later("retry.pause", |c| c.retry.pause != defaults().pause, NO_RETRY),
@@ -68,7 +58,7 @@ pub(super) fn refuse(config: &Config, reader: &mut Reader) {
 }
 
 /// Settings of which this version does a part.
-const PARTLY: [&str; 2] = ["outbox.layout", "broker.kind"];
+const PARTLY: [&str; 1] = ["outbox.layout"];
 
 /// Whether this version does nothing with the setting, whatever its value.
 pub(super) fn is_later(path: &str) -> bool {

@@ -30,6 +30,7 @@ macro_rules! fault {
     }};
 }
 
+mod blame;
 mod broker_side;
 mod certify;
 #[cfg(test)]

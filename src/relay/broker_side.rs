@@ -9,7 +9,7 @@ use super::clock::rounded;
 use super::pump::Pump;
 use super::stop::Stop;
 use crate::broker::lane::Attempt;
-use crate::broker::{HostErrorKind, LaneError, LaneEvent};
+use crate::broker::{LaneError, LaneEvent};
 use crate::engine::{Action, CloseReason, Halt, LaneDown, Notice, Receipt};
 use crate::stomp::ErrorFrame;
 
@@ -48,12 +48,7 @@ impl Pump {
                     self.tell_connected = true;
                 }
                 self.lane_status(lane, Some(address), false, Some(error.kind.to_string()));
-                let is_refusal = match &error.kind {
-                    HostErrorKind::Refused(_) => true,
-                    HostErrorKind::Tls(error) => error.is_refusal(),
-                    _ => false,
-                };
-                if !is_refusal {
+                if !error.kind.needs_an_operator() {
                     self.logins.other();
                 } else if self.logins.refused(self.clock.now) {
                     let stop = Stop::for_good(

@@ -8,7 +8,7 @@ use tokio_postgres::config::Host;
 use super::first_start::FirstStart;
 use super::settings::Settings;
 use super::tls;
-use crate::broker::profile::Kind;
+use crate::broker::profile::{Delivery, Kind};
 use crate::config::{self, AfterPublish, Config};
 use crate::net::tls::FileError;
 use crate::net::{Address, PlainPassword};
@@ -205,6 +205,11 @@ fn broker_settings(config: &config::Broker, style: HeaderStyle) -> broker::Setti
             config::BrokerKind::Activemq => Some(Kind::ActiveMq),
             config::BrokerKind::Artemis => Some(Kind::Artemis),
             config::BrokerKind::Other => Some(Kind::Other),
+        },
+        delivery: match config.delivery {
+            config::Delivery::Auto => Delivery::Auto,
+            config::Delivery::Receipts => Delivery::Receipts,
+            config::Delivery::Transactions => Delivery::Transactions,
         },
         content_length: config.body == config::Body::Bytes,
         amqp_message_id: style == HeaderStyle::Msg,

@@ -5,124 +5,12 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use walpost_testkit::sandbox::send;
-use walpost_testkit::walpost::Builder;
-use walpost_testkit::{Postgres, RabbitMq, Signal, Vhost, Walpost, until};
+use walpost_testkit::{Postgres, RabbitMq, Signal, Walpost, until};
 
-use crate::load::{Journal, Life, Load, Outcome, Plan, Reader, Tap, repeats_of_lives, seed};
-use crate::rig::{LONG, walpost};
+use crate::load::{Life, Stage, repeats_of_lives};
+use crate::rig::LONG;
 
-const DESTINATIONS: usize = 6;
 const KILLS: usize = 20;
-
-/// One test's servers, link and settings.
-struct Stage<'a> {
-    server: &'a Postgres,
-    database: walpost_testkit::Database<'a>,
-    vhost: Vhost<'a>,
-    tap: Tap,
-    seed: u64,
-    rng: fastrand::Rng,
-}
-
-impl<'a> Stage<'a> {
-    fn new(test: &str, server: &'a Postgres, broker: &'a RabbitMq) -> Self {
-        let seed = seed(test);
-        let vhost = broker.fresh_vhost();
-        Reader::declare(&vhost, DESTINATIONS);
-        Stage {
-            server,
-            database: server.fresh_database(),
-            vhost,
-            tap: Tap::to(broker.stomp_port()),
-            seed,
-            rng: fastrand::Rng::with_seed(seed),
-        }
-    }
-
-    fn walpost(&self) -> Builder {
-        walpost()
-            .set("postgres.url", self.database.url())
-            .set("replication.slot", self.database.name())
-            .set("broker.hosts", self.tap.address())
-            .set("broker.vhost", self.vhost.name())
-            .set("broker.reconnect.max", "1s")
-    }
-
-    /// Makes schema and slot, so that the load is in the stream from its first row on.
-    fn init(&self) {
-        let made = self.walpost().arguments(["init"]).output(LONG);
-        assert!(made.status.success(), "{}", made.stderr);
-    }
-
-    fn load(&self, rows_per_second: u32) -> Load {
-        Load::start(Plan {
-            url: self.database.url(),
-            seed: self.seed,
-            destinations: DESTINATIONS,
-            rows_per_second,
-        })
-    }
-
-    fn reader(&self) -> Reader {
-        Reader::start(&self.vhost, DESTINATIONS)
-    }
-
-    /// A moment that nothing leads up to.
-    fn random_moment(&mut self, longest: Duration) {
-        std::thread::sleep(Duration::from_micros(self.rng.u64(..longest.as_micros() as u64)));
-    }
-
-    /// Waits until `count` more messages have passed.
-    #[track_caller]
-    fn await_sends(&self, count: usize) {
-        let before = self.tap.sent();
-        until(LONG, "walpost sends", || self.tap.sent() >= before + count);
-    }
-
-    /// Ends the load; when all of it is confirmed, commits a last row for each destination. Then all
-    /// has arrived, nothing else has, and both the first sendings and the first arrivals of each
-    /// destination were in commit order. Gives the model and what came more than once.
-    #[track_caller]
-    fn judge(&self, load: Load, reader: Reader) -> (Journal, Vec<u64>) {
-        let mut journal = load.finish();
-        let sql = |sql: &str| self.server.sql(self.database.name(), sql);
-        journal.settle(self.server, self.database.name());
-        let lsn = sql("SELECT pg_current_wal_lsn()");
-        let confirmed = format!(
-            "SELECT confirmed_flush_lsn >= '{lsn}' FROM pg_replication_slots WHERE slot_name = '{}'",
-            self.database.name()
-        );
-        until(LONG, "all is confirmed", || sql(&confirmed) == "t");
-        let (statement, last) = journal.last_rows();
-        sql(&statement);
-        let judged = journal.judge(&reader.finish(&last, LONG));
-        let repeats = judged.unwrap_or_else(|wrong| panic!("{wrong}"));
-        let mut sends: Vec<_> =
-            self.tap.connections().into_iter().flat_map(|one| one.sends).collect();
-        sends.sort_by_key(|send| send.at);
-        let in_order = journal.judge_sendings(sends.iter().map(|send| send.serial));
-        assert_eq!(in_order, Ok(()));
-        println!(
-            "{} transactions committed, {} rolled back, {} rows, {} repeats",
-            journal.count(Outcome::Committed),
-            journal.count(Outcome::RolledBack),
-            journal.rows(),
-            repeats.len()
-        );
-        (journal, repeats)
-    }
-
-    /// No message was sent twice, on whatever connection.
-    #[track_caller]
-    fn assert_all_sent_once(&self) {
-        let mut seen = HashSet::new();
-        for connection in self.tap.connections() {
-            for send in connection.sends {
-                assert!(seen.insert(send.serial), "row {} was sent twice", send.serial);
-            }
-        }
-    }
-}
 
 fn gauge(walpost: &Walpost, name: &str, value: f64) -> bool {
     walpost.metrics().get(name) == Some(&value)
@@ -247,7 +135,7 @@ fn a_killed_postgresql_loses_and_repeats_nothing() {
     let (_, repeats) = stage.judge(load, reader);
 
     assert_eq!(repeats.len(), 0, "came again: {:?} …", repeats.first());
-    stage.assert_all_sent_once();
+    assert_eq!(stage.sent_again(), 0);
     assert_eq!(walpost.metric("walpost_messages_resent_total"), 0.0);
     assert_eq!(walpost.metric(r#"walpost_connects_total{peer="broker"}"#), 1.0);
     assert!(walpost.metric(r#"walpost_connects_total{peer="postgresql"}"#) >= 4.0);
@@ -279,7 +167,7 @@ fn a_stop_in_good_order_repeats_nothing() {
     walpost.await_ready(LONG);
     let (_, repeats) = stage.judge(load, reader);
     assert_eq!(repeats.len(), 0, "came again: {:?} …", repeats.first());
-    stage.assert_all_sent_once();
+    assert_eq!(stage.sent_again(), 0);
     assert!(walpost.terminate(LONG).success());
 }
 

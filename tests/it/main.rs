@@ -9,6 +9,7 @@
 
 mod architecture;
 mod bodies;
+mod brokers;
 mod certified;
 mod deploy;
 mod django;
@@ -47,4 +48,5 @@ mod store;
 mod survives;
 mod thaw;
 mod tls;
+mod transactions;
 mod trouble;

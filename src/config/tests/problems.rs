@@ -202,8 +202,6 @@ fn what_is_no_plain_yaml_is_refused_with_its_line() {
 fn settings_of_later_versions_are_refused() {
     for (yaml, path) in [
         ("outbox: {layout: debezium}", "outbox.layout"),
-        ("broker: {kind: artemis}", "broker.kind"),
-        ("broker: {delivery: transactions}", "broker.delivery"),
         ("retry: {pause: 1s}", "retry.pause"),
         ("retry: {on_exhausted: halt}", "retry.on_exhausted"),
         ("consumers: [{destination: d, handler: {exec: [cat, '-']}}]", "consumers"),
@@ -217,8 +215,8 @@ fn settings_of_later_versions_are_refused() {
         assert_eq!(problem.lines().count(), 1, "{problem}");
     }
     assert_eq!(
-        problem("broker: {delivery: transactions}"),
-        "broker.delivery: transactions is not in this version; write auto or receipts (walpost.yaml:1)"
+        problem("outbox: {layout: debezium}"),
+        "outbox.layout: debezium is not in this version; write walpost, django or custom (walpost.yaml:1)"
     );
 }
 
@@ -241,4 +239,13 @@ fn long_and_strange_values_are_quoted_safely() {
     let line = problem(&format!("log: {{level: {long}}}"));
     assert!(line.len() < 200, "{line}");
     assert!(problem("log: {level: \"a\\nb\\e[31m\"}").contains(r#""a\nb\u{1b}[31m" is none of"#));
+}
+
+#[test]
+fn transactions_only_where_they_prove_something() {
+    for kind in ["rabbitmq", "artemis"] {
+        let said = problem(&format!("broker: {{kind: {kind}, delivery: transactions}}"));
+        assert!(said.contains("broker.delivery: transactions "), "{said}");
+        assert!(said.contains("write auto or receipts"), "{said}");
+    }
 }

@@ -77,6 +77,13 @@ impl Builder {
         self
     }
 
+    /// From queues of ActiveMQ Artemis, which takes a SUBSCRIBE for one to a topic, and `prefetch-count` for nothing. Its window
+    /// has no bound: with `ack:auto` the broker never gives credit for more (seen on 2.40).
+    #[must_use]
+    pub fn anycast(self) -> Self {
+        self.header("subscription-type", "ANYCAST").header("consumer-window-size", "-1")
+    }
+
     /// How messages are acknowledged; default [`Ack::Auto`].
     #[must_use]
     pub fn ack(mut self, ack: Ack) -> Self {

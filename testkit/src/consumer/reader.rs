@@ -2,9 +2,13 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use super::{Ack, Builder, Message, READ_TIMEOUT, Shared};
 use crate::stomp::{Frame, Parser};
+
+/// Artemis closes a connection that has said nothing for a minute, also where no heart-beats are agreed on.
+const BEAT: Duration = Duration::from_secs(10);
 
 impl Builder {
     pub(super) fn read_on(mut self, shared: &Shared) {
@@ -38,6 +42,7 @@ impl Builder {
             link.write(&self.subscription(number, destination).encode())?;
         }
         let last = (self.destinations.len() - 1).to_string();
+        let mut beat = Instant::now();
         while !shared.ended() {
             let mut acks = Vec::new();
             while let Some(raw) = link.parser.next()? {
@@ -54,6 +59,10 @@ impl Builder {
                     "ERROR" => return Err(format!("the broker said {frame:?}")),
                     _ => {}
                 }
+            }
+            if beat.elapsed() > BEAT {
+                acks.push(b'\n');
+                beat = Instant::now();
             }
             link.write(&acks)?;
             link.read()?;
@@ -73,7 +82,8 @@ impl Builder {
             ],
         );
         frame.headers.extend_from_slice(&self.headers);
-        if self.ack != Ack::Auto && frame.header("prefetch-count").is_none() {
+        let told = |name| frame.header(name).is_some();
+        if self.ack != Ack::Auto && !told("prefetch-count") && !told("consumer-window-size") {
             frame.headers.push(("prefetch-count".to_owned(), "1000".to_owned()));
         }
         frame

@@ -14,6 +14,15 @@ use crate::{http, ports};
 pub(super) const LOG: &str = "server.log";
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const HOME: &str = "/usr/lib/rabbitmq";
+/// Another system's root folder to run RabbitMQ in (`scripts/matrix-rabbitmq.sh`); needs root.
+const ROOT: &str = "WALPOST_RABBITMQ_ROOT";
+// In mounts of its own, which end with it. What comes from `/tmp`, such as the node's folder, has the same path in both.
+const IN_ROOT: &str = r#"
+root=$1 tmp=$2 folder=$3
+shift 3
+mount -t tmpfs tmpfs "$root/tmp" && mkdir -p "$root$tmp" && mount --bind "$tmp" "$root$tmp" && mount -t proc proc "$root/proc" &&
+    exec chroot "$root" env -C "$folder" "$@"
+"#;
 // guest:guest
 const AUTHORIZATION: &str = "Basic Z3Vlc3Q6Z3Vlc3Q=";
 
@@ -26,6 +35,8 @@ pub(super) struct Node {
     epmd: u16,
     // `rabbitmqctl` of the release itself: the one in the path changes user and home.
     ctl: PathBuf,
+    // Where it is another system's.
+    root: Option<PathBuf>,
 }
 
 pub(super) fn start(configuration: &str) -> RabbitMq {
@@ -51,7 +62,12 @@ pub(super) fn start(configuration: &str) -> RabbitMq {
 
 impl Node {
     fn new() -> Self {
-        let release = fs::read_dir(Path::new(HOME).join("lib"))
+        let root = std::env::var_os(ROOT).map(PathBuf::from);
+        let home = match &root {
+            Some(root) => root.join(&HOME[1..]),
+            None => PathBuf::from(HOME),
+        };
+        let release = fs::read_dir(home.join("lib"))
             .into_iter()
             .flatten()
             .flatten()
@@ -64,7 +80,11 @@ impl Node {
             amqp: ports::free(),
             distribution: ports::free(),
             epmd: ports::free(),
-            ctl: release,
+            ctl: match &root {
+                Some(root) => Path::new("/").join(release.strip_prefix(root).expect("below it")),
+                None => release,
+            },
+            root,
         }
     }
 
@@ -102,7 +122,15 @@ impl Node {
 
     fn command(&self, folder: &Folder, program: &Path) -> Command {
         let path = folder.path();
-        let mut command = folder.command(program);
+        let mut command = match &self.root {
+            None => folder.command(program),
+            Some(root) => {
+                let mut command = folder.command("unshare");
+                command.args(["--mount", "--propagation", "private", "sh", "-ec", IN_ROOT, "sh"]);
+                command.arg(root).arg(std::env::temp_dir()).arg(path).arg(program);
+                command
+            }
+        };
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("RABBITMQ_") {
                 command.env_remove(name);

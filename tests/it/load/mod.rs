@@ -4,14 +4,13 @@ mod lives;
 mod model;
 mod reader;
 mod shape;
+mod stage;
 mod tap;
+mod target;
 mod writers;
 
 pub use lives::{Life, repeats_of_lives};
-pub use model::{Journal, Outcome};
-pub use reader::Reader;
-pub use tap::Tap;
-pub use writers::{Load, Plan};
+pub use stage::Stage;
 
 /// The seed of a test: `SEED=123` replays the plan of that run (shapes of the transactions, moments
 /// of the kills; not the schedule of the machine's processes).

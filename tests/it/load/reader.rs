@@ -1,13 +1,13 @@
 //! Reads the load's queues, and holds each message against the row that it must be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use walpost_testkit::rabbitmq::Vhost;
 use walpost_testkit::{Ack, Consumer, Message, until};
 
-use super::model::{body_of, destination_of, queue_of, serial_of};
+use super::model::{body_of, destination_of, serial_of};
+use super::target::Target;
 
 type Arrivals = Arc<Mutex<BTreeMap<usize, Vec<u64>>>>;
 
@@ -19,14 +19,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Makes the durable queues.
-    pub fn declare(vhost: &Vhost<'_>, destinations: usize) {
-        for number in 0..destinations {
-            vhost.declare_queue(&queue_of(number));
-        }
-    }
-
-    pub fn start(vhost: &Vhost<'_>, destinations: usize) -> Self {
+    pub fn start(broker: &Target<'_>, destinations: usize) -> Self {
         let arrivals = Arrivals::default();
         let broken = Arc::<Mutex<Vec<String>>>::default();
         let (into, complaints) = (Arc::clone(&arrivals), Arc::clone(&broken));
@@ -36,12 +29,18 @@ impl Reader {
             }
             Err(complaint) => complaints.lock().unwrap().push(complaint),
         };
-        let consumer = Consumer::builder(vhost.broker().stomp_port()).vhost(vhost.name());
-        let consumer = (0..destinations).fold(consumer, |consumer, number| {
-            consumer.subscribe(&format!("/amq/queue/{}", queue_of(number)))
-        });
-        let consumer = consumer.ack(Ack::Auto).each(each).start();
+        let consumer = broker.consumer(destinations).ack(Ack::Auto).each(each).start();
         Reader { _consumer: consumer, arrivals, broken }
+    }
+
+    /// Waits until so many rows have come, however often.
+    #[track_caller]
+    pub fn await_rows(&self, rows: usize, timeout: Duration) {
+        until(timeout, &format!("{rows} rows arrive"), || {
+            let arrivals = self.arrivals.lock().unwrap();
+            let distinct: HashSet<u64> = arrivals.values().flatten().copied().collect();
+            distinct.len() >= rows
+        });
     }
 
     /// Waits until each destination's last message has come, and gives the serials of each

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use walpost_testkit::stomp::Parser;
+use walpost_testkit::stomp::{Frame, Parser};
 
 use super::model::serial_of;
 
@@ -29,10 +29,37 @@ pub struct Connection {
     pub closed: Option<Instant>,
     /// In order.
     pub sends: Vec<Send>,
-    by_receipt: HashMap<Vec<u8>, usize>,
+    /// What a receipt proves: a SEND, or all those of a transaction.
+    by_receipt: HashMap<String, Vec<usize>>,
+    /// Those of transactions that are not committed.
+    open: HashMap<String, Vec<usize>>,
 }
 
 impl Connection {
+    /// Notes a SEND or a COMMIT.
+    fn note(&mut self, frame: &Frame, at: Instant) {
+        let header = |name| frame.header(name).map(str::to_owned);
+        let mut proves = Vec::new();
+        if frame.command == "SEND" {
+            proves.push(self.sends.len());
+            let serial = serial_of(&header("msg-id").unwrap());
+            self.sends.push(Send { serial, at, receipted: None });
+        }
+        if let Some(transaction) = header("transaction") {
+            let open = self.open.entry(transaction).or_default();
+            open.append(&mut proves);
+            if frame.command == "COMMIT" {
+                proves = std::mem::take(open);
+            }
+        }
+        let receipt = header("receipt");
+        assert!(receipt.is_some() || proves.is_empty(), "nothing will prove {frame:?}");
+        if let Some(receipt) = receipt {
+            let before = self.by_receipt.insert(receipt, proves);
+            assert!(before.is_none(), "a receipt id was used twice on one connection");
+        }
+    }
+
     pub fn unreceipted(&self) -> usize {
         self.sends.iter().filter(|send| send.receipted.is_none()).count()
     }
@@ -123,6 +150,7 @@ fn serve(shared: &Arc<Shared>, client: TcpStream) {
             closed: None,
             sends: Vec::new(),
             by_receipt: HashMap::new(),
+            open: HashMap::new(),
         });
         connections.len() - 1
     };
@@ -145,22 +173,15 @@ fn up(shared: &Shared, number: usize, mut from: TcpStream, mut to: TcpStream) {
     {
         let at = Instant::now();
         parser.push(&chunk[..count]);
-        let mut sends = Vec::new();
+        let mut frames = Vec::new();
         while let Some(raw) = parser.next().unwrap() {
-            if raw.command == b"SEND" {
-                let receipt = raw.receipt.expect("each SEND asks for a receipt").to_vec();
-                let frame = raw.decode().unwrap();
-                sends.push((serial_of(frame.header("msg-id").unwrap()), receipt));
+            if matches!(raw.command, b"SEND" | b"COMMIT") {
+                frames.push(raw.decode().unwrap());
             }
         }
         {
             let connection = &mut shared.connections.lock().unwrap()[number];
-            for (serial, receipt) in sends {
-                let place = connection.sends.len();
-                let before = connection.by_receipt.insert(receipt, place);
-                assert!(before.is_none(), "a receipt id was used twice on one connection");
-                connection.sends.push(Send { serial, at, receipted: None });
-            }
+            frames.iter().for_each(|frame| connection.note(frame, at));
         }
         if to.write_all(&chunk[..count]).is_err() {
             break;
@@ -198,7 +219,7 @@ fn down(
         while let Some(raw) = parser.next().unwrap() {
             if raw.command == b"RECEIPT" {
                 let frame = raw.decode().unwrap();
-                receipts.push(frame.header("receipt-id").unwrap().as_bytes().to_vec());
+                receipts.push(frame.header("receipt-id").unwrap().to_owned());
             }
         }
         {
@@ -206,7 +227,7 @@ fn down(
             let at = Instant::now();
             let connection = &mut shared.connections.lock().unwrap()[number];
             for receipt in receipts {
-                if let Some(place) = connection.by_receipt.get(&receipt) {
+                for place in connection.by_receipt.get(&receipt).into_iter().flatten() {
                     connection.sends[*place].receipted.get_or_insert(at);
                 }
             }

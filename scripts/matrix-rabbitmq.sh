@@ -31,7 +31,7 @@ fetch() {
     mkdir -p "$cache"
     new=$(mktemp -d "$cache/new.XXXXXX")
     chmod 755 "$new"
-    debootstrap --variant=minbase --include=rabbitmq-server "$1" "$new" >"$cache/$1.debootstrap.log" 2>&1 || {
+    debootstrap --variant=minbase --include=rabbitmq-server "$1" "$new" http://deb.debian.org/debian >"$cache/$1.debootstrap.log" 2>&1 || {
         tail -n 20 "$cache/$1.debootstrap.log" >&2
         exit 1
     }

@@ -101,7 +101,7 @@ mod tests {
     use crate::net::tls::{MinVersion, Settings, Tls, Verify};
     use crate::net::{self, Address};
 
-    const SENT: usize = 24 * 1024 * 1024;
+    const CHUNK: usize = 16 * 1024;
     const LONG: Duration = Duration::from_secs(60);
 
     /// TLS holds what the socket does not take: "written" means that nothing is left in it.
@@ -109,11 +109,13 @@ mod tests {
     async fn what_is_written_over_tls_leaves() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
+        let (read, may_read) = mpsc::channel();
         let (tell, told) = mpsc::channel();
         std::thread::spawn(move || {
             let (mut client, _) = listener.accept().unwrap();
-            let (mut bytes, mut count) = (vec![0; 64 * 1024], 0);
-            while count < SENT {
+            let (sent, mut count) = (may_read.recv().unwrap(), 0);
+            let mut bytes = vec![0; 64 * 1024];
+            while count < sent {
                 count += client.read(&mut bytes).unwrap();
             }
             tell.send(count).unwrap();
@@ -132,11 +134,22 @@ mod tests {
         let address = Address::Tcp("127.0.0.1".to_owned(), door.port());
         let mut stream = net::connect(&address, Some(&tls), LONG).await.unwrap();
         let mut output = Output::default();
-        output.buffer().resize(SENT, b'x');
-        let mut wrote = false;
+        let (mut wrote, mut sent) = (false, 0);
+        // Until the socket takes no more, since nobody reads.
+        loop {
+            output.buffer().resize(CHUNK, b'x');
+            sent += CHUNK;
+            let once = poll_fn(|cx| Poll::Ready(output.poll_write(&mut stream, cx, &mut wrote)));
+            let Poll::Ready(written) = once.await else { break };
+            written.unwrap();
+            let Stream::Tls(inner, _) = &stream else { panic!("no TLS") };
+            assert!(!inner.get_ref().1.wants_write(), "TLS holds some of {sent} bytes");
+            tokio::task::yield_now().await;
+        }
+        read.send(sent).unwrap();
         let written = poll_fn(|cx| output.poll_write(&mut stream, cx, &mut wrote));
         tokio::time::timeout(LONG, written).await.unwrap().unwrap();
         // Nobody touches the stream any more.
-        assert_eq!(told.recv_timeout(LONG), Ok(SENT));
+        assert_eq!(told.recv_timeout(LONG), Ok(sent));
     }
 }

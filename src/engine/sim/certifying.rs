@@ -4,10 +4,10 @@
 use std::rc::Rc;
 
 use super::driver::Driver;
-use super::judge::Verdict;
 use super::misstep::Misstep;
 use super::relay::Stage;
 use super::relay_row::Update;
+use super::rule::Verdict;
 use super::table::Standing;
 
 impl Driver {

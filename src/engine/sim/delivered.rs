@@ -8,9 +8,10 @@ use crate::lsn::Lsn;
 use crate::pgoutput::PgTime;
 
 use super::Payload;
-use super::judge::{Judge, Message, Rule, Verdict, Violation};
+use super::judge::{Judge, Message};
 use super::postgres::{Postgres, Transaction};
 use super::relay_row::{Snapshot, State};
+use super::rule::{Rule, Verdict, Violation};
 use super::table::Standing;
 
 /// The changes of a transaction that are sent, as the stream's reader numbers them.

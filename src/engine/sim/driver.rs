@@ -13,13 +13,14 @@ use crate::lsn::Lsn;
 
 use super::Payload;
 use super::broker::Broker;
-use super::judge::{Judge, Rule, Verdict, Violation};
+use super::judge::Judge;
 use super::marker::Marker;
 use super::misstep::{Defect, Misstep};
 use super::postgres::{Fate, Postgres};
 use super::pump::Pending;
 use super::relay::{Relay, Stage};
 use super::relay_row::{Snapshot, Update};
+use super::rule::{Rule, Verdict, Violation};
 use super::schedule::{Schedule, Shape, Step};
 use super::tally::Tally;
 

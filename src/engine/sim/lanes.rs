@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::engine::{CloseReason, LaneDown, Receipt, Receipted};
 
-use super::judge::{Judge, Message, Rule, Verdict};
+use super::judge::{Judge, Message};
 use super::postgres::{Postgres, Transaction};
+use super::rule::{Rule, Verdict};
 use super::{PROBE_AFTER, Payload, RECEIPT_TIMEOUT};
 
 /// A message written on the present connection and not receipted.

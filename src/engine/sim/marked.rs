@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::lsn::Lsn;
 
 use super::Payload;
-use super::judge::{Judge, Rule, Verdict};
+use super::judge::Judge;
 use super::postgres::Postgres;
+use super::rule::{Rule, Verdict};
 use super::table::Standing;
 
 /// No mark waits longer for its batch.

@@ -6,8 +6,8 @@ use crate::lsn::Lsn;
 
 use super::Payload;
 use super::driver::Driver;
-use super::judge::Verdict;
 use super::misstep::Misstep;
+use super::rule::Verdict;
 use super::table::Standing;
 
 /// What the SQL side is doing.

@@ -48,6 +48,7 @@ mod postgres;
 mod pump;
 mod relay;
 mod relay_row;
+mod rule;
 mod schedule;
 mod slot;
 mod table;
@@ -60,8 +61,8 @@ use std::time::Duration;
 
 use super::Addressed;
 use driver::Driver;
-use judge::Violation;
 use misstep::Defect;
+use rule::Violation;
 use tally::Tally;
 
 /// The engine's settings that all schedules share.

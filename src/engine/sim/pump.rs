@@ -7,9 +7,9 @@ use crate::engine::{Change, LaneDown, Outgoing, Receipt, StreamError};
 use super::Payload;
 use super::broker::Answer;
 use super::driver::Driver;
-use super::judge::{Rule, Verdict, Violation};
 use super::postgres::Transaction;
 use super::relay::Stage;
+use super::rule::{Rule, Verdict, Violation};
 use super::slot::Wire;
 
 /// A change that was announced and waits for room in the window.

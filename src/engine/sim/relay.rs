@@ -9,10 +9,10 @@ use crate::pgoutput::PgTime;
 
 use super::Payload;
 use super::driver::Driver;
-use super::judge::{Rule, Verdict};
 use super::misstep::Misstep;
 use super::pump::{honest, key_hash};
 use super::relay_row::{Guard, RelayRow, Snapshot, State, Update};
+use super::rule::{Rule, Verdict};
 use super::schedule::Step;
 use super::table::Standing;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::engine::{Halt, LaneDown, Notice, Receipt};
 
-use super::judge::{Judge, Rule, Verdict};
+use super::judge::Judge;
+use super::rule::{Rule, Verdict};
 use super::{FIRST_WAIT, NAMES, PAUSE_AFTER};
 
 /// A destination that is set aside.

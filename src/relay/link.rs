@@ -336,6 +336,7 @@ async fn take(
     let state = state.ok_or_else(gone)?;
     let recovery = taken.recovering.then(|| Job {
         sql: first_start.sql.clone(),
+        origin: session.origin,
         slot: slot.to_owned(),
         epoch: taken.epoch,
         tables: Arc::clone(&first_start.tables),

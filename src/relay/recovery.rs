@@ -15,8 +15,10 @@ use tracing::warn;
 
 use super::scan::{self, Scan};
 use crate::pgoutput;
+use crate::source::Origin;
 use crate::store::{
-    ConnectSettings, Cursor, OutboxTable, Reader, Store, StoreError, WaitingColumn, WaitingRow,
+    ConnectSettings, Cursor, OutboxTable, Reader, Server, Store, StoreError, WaitingColumn,
+    WaitingRow,
 };
 
 /// How often it is looked whether everything is visible, and when it is said that it is not.
@@ -30,6 +32,8 @@ const BATCH_BYTES: usize = 256 * 1024;
 #[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) sql: ConnectSettings,
+    /// Of the session that holds the slot: rows are those of the same server.
+    pub(super) origin: Origin,
     pub(super) slot: String,
     /// Of the session that holds the slot.
     pub(super) epoch: i64,
@@ -107,6 +111,24 @@ pub(super) enum RecoveryError {
     /// The row's epoch is another one's.
     #[error("another walpost has taken the slot")]
     Superseded,
+    /// Several hosts of the url accept writes.
+    #[error(
+        "the host of postgres.url that accepts writes first is not the server whose slot is held"
+    )]
+    OtherServer,
+}
+
+impl Job {
+    /// Each connection looks for the host that accepts writes by itself, and a former primary may do so
+    /// again: its rows are not those that wait.
+    pub(super) async fn connect(&self) -> Result<Store, RecoveryError> {
+        let store = Store::connect(&self.sql).await?;
+        let Server { system_identifier, timeline, .. } = store.server().await?;
+        if self.origin != (Origin { system_identifier, timeline }) {
+            return Err(RecoveryError::OtherServer);
+        }
+        Ok(store)
+    }
 }
 
 /// The task's two ends.
@@ -173,7 +195,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// `false`: the pump has gone.
     async fn run(&mut self) -> Result<bool, RecoveryError> {
-        let keeper = Store::connect(&self.job.sql).await?;
+        let keeper = self.job.connect().await?;
         let Job { slot, epoch, .. } = &self.job;
         let state = keeper.recovery_state(slot, *epoch).await?;
         let state = state.ok_or(RecoveryError::Superseded)?;

@@ -66,9 +66,9 @@ impl<'a> Scan<'a> {
     }
 
     /// Opens the table where it is not open; answers what it looks like.
-    pub(super) async fn open(&mut self) -> Result<Option<Described>, StoreError> {
+    pub(super) async fn open(&mut self) -> Result<Option<Described>, RecoveryError> {
         while self.reader.is_none() {
-            let store = Store::connect(&self.job.sql).await?;
+            let store = self.job.connect().await?;
             let (after, max_row) = (self.latest.as_ref(), self.job.max_row);
             let first = CHUNK - self.in_chunk.min(CHUNK - 1);
             let reader = Reader::open(store, self.table, &self.between, after, max_row, first);
@@ -84,7 +84,7 @@ impl<'a> Scan<'a> {
                         "the rows that wait in {table} are read once nobody has locked it: {error}"
                     );
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(None)

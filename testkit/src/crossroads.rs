@@ -66,6 +66,11 @@ impl Crossroads {
         self.end_connections();
     }
 
+    /// New SQL connections lead to `port`; those that are open stay.
+    pub fn lead_new_sql_to(&self, port: u16) {
+        self.shared.sql.store(port, Ordering::Release);
+    }
+
     fn end_connections(&self) {
         for stream in self.shared.open().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);

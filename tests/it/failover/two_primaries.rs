@@ -126,3 +126,40 @@ fn connections_that_reach_different_servers_are_refused_until_they_meet() {
     assert_eq!(firsts(&pair.broker), (1..=20).collect::<Vec<_>>());
     assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
 }
+
+/// The reading of rows that wait connects anew whenever it has made way for somebody: another host may accept
+/// writes by then, and have rows of its own.
+#[test]
+fn rows_that_wait_are_read_from_the_server_whose_slot_is_held_only() {
+    const ROWS: u64 = 3_000;
+    let pair = Pair::new();
+    let road = Crossroads::to(pair.primary.port());
+    let through = walpost()
+        .set("postgres.url", format!("postgresql://postgres@127.0.0.1:{}/postgres", road.port()))
+        .set("broker.hosts", pair.broker.address())
+        .set("broker.in_flight.messages", 128);
+    let mut walpost = through.start();
+    walpost.await_ready(LONG);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    publish(&pair.primary, 1, ROWS);
+    pair.await_standby();
+    pair.standby.promote();
+    publish(&pair.standby, 9_001, 9_010);
+
+    pair.broker.freeze();
+    let mut walpost = through.clone().arguments(["run", "--recover"]).start();
+    until(LONG, "the window is full", || {
+        walpost.metrics().get("walpost_in_flight_messages").copied() == Some(128.0)
+    });
+    road.lead_new_sql_to(pair.standby.port());
+    pair.primary
+        .sql("postgres", "ALTER TABLE walpost.outbox ADD COLUMN more float DEFAULT random()");
+    walpost.wait_for_log("the reading of walpost.outbox makes way", LONG);
+    pair.broker.thaw();
+    walpost.wait_for_log("is not the server whose slot is held", LONG);
+    road.lead_sql_to(pair.primary.port());
+    publish(&pair.primary, ROWS + 1, ROWS + 1);
+    await_all_confirmed(&pair.primary);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    assert_eq!(firsts(&pair.broker), (1..=ROWS + 1).collect::<Vec<_>>());
+}

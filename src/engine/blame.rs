@@ -46,12 +46,17 @@ impl<M: Addressed> Engine<M> {
         for trouble in self.troubles.by_destination.values_mut() {
             if std::mem::take(&mut trouble.unproven) {
                 trouble.attempts = trouble.attempts.saturating_sub(1);
+                trouble.said = trouble.said.saturating_sub(u32::from(trouble.in_words));
             }
         }
     }
 
     /// Who may be meant by the loss of a lane; nobody, where it may just be lost.
     fn charge(&mut self, lane: usize, why: LaneDown<'_>) -> Option<Charge> {
+        // That no connection could be made in between, to another host perhaps, says nothing.
+        if why == LaneDown::ConnectFailed {
+            return None;
+        }
         let state = self.lanes.get_mut(lane)?;
         let (stuck, missing) = (state.stuck.take(), state.missing.take());
         let mut sent = Vec::new();
@@ -137,12 +142,14 @@ impl<M: Addressed> Engine<M> {
         let Some(name) = self.troubles.turn.as_deref() else { return };
         let Some(trouble) = self.troubles.by_destination.get_mut(name) else { return };
         trouble.width = 1;
-        trouble.said = words.is_some();
         // Where others were on their way with it, it may have been any of them: the oldest goes alone.
         trouble.next = now + first_wait;
+        let in_words = words.is_some();
         trouble.words = words.unwrap_or_else(|| WITHOUT_A_WORD.into());
         if attempt {
             trouble.attempts += 1;
+            trouble.in_words = in_words;
+            trouble.said += u32::from(in_words);
             trouble.unproven = true;
             let name = name.to_owned();
             self.notice_refused(&name);
@@ -164,7 +171,7 @@ impl<M: Addressed> Engine<M> {
             if certain {
                 trouble.attempts = 1;
                 trouble.unproven = true;
-                trouble.said = true;
+                (trouble.in_words, trouble.said) = (true, 1);
                 trouble.next = now + self.settings.first_wait;
             }
             troubles.insert(destination.clone(), trouble);

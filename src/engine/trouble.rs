@@ -29,9 +29,11 @@ pub(super) struct Trouble {
     pub(super) attempts: u32,
     /// The latest of them is forgiven should the broker turn out to be down.
     pub(super) unproven: bool,
-    /// The latest of them came with words; a queue that is full may close without any, and goes on
-    /// once it has room.
-    pub(super) said: bool,
+    /// So many of them came with words; a queue that is full may close without any, and goes on once
+    /// it has room.
+    pub(super) said: u32,
+    /// The latest did.
+    pub(super) in_words: bool,
     /// When its turn comes again.
     pub(super) next: Duration,
     /// So many of its messages may be unreceipted at once: the oldest alone until that has its
@@ -121,7 +123,7 @@ impl<M: Addressed> Engine<M> {
         let by_destination = &mut self.troubles.by_destination;
         let Some(trouble) = by_destination.get_mut(held.payload.destination()) else { return };
         if lane == self.lanes.len() - 1 {
-            trouble.attempts = 0;
+            (trouble.attempts, trouble.said) = (0, 0);
             trouble.unproven = false;
             trouble.width = (trouble.width + 1).min(TURN);
         } else {
@@ -198,9 +200,9 @@ impl<M: Addressed> Engine<M> {
         let mut halt = None;
         for trouble in self.troubles.by_destination.values_mut() {
             let proven = std::mem::take(&mut trouble.unproven);
-            if proven && trouble.said && trouble.attempts >= pause_after {
+            if proven && trouble.in_words && trouble.said >= pause_after {
                 let head = trouble.waiting.first_key_value().map(|(_, key)| *key);
-                halt = halt.or(head.map(|head| (head, trouble.attempts, trouble.words.clone())));
+                halt = halt.or(head.map(|head| (head, trouble.said, trouble.words.clone())));
             }
         }
         if let Some((head, times, words)) = halt

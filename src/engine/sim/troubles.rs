@@ -16,8 +16,10 @@ pub(super) struct Facts {
     unproven: bool,
     next: Duration,
     width: usize,
-    /// The broker has said why.
-    said: bool,
+    /// So often the broker has said why.
+    said: u32,
+    /// It has, the latest time.
+    in_words: bool,
 }
 
 impl Judge {
@@ -34,11 +36,13 @@ impl Judge {
     /// A lane that had these messages unreceipted is lost.
     pub(super) fn blame(&mut self, lane: usize, sent: &[usize], why: LaneDown<'_>, now: Duration) {
         let facts = &mut self.lanes[lane];
-        let (stuck, missing) = (facts.stuck.take(), facts.missing.take());
+        let missing = facts.missing.take();
+        let stuck = if why == LaneDown::ConnectFailed { None } else { facts.stuck.take() };
         if why == LaneDown::ConnectFailed && self.lanes.iter().all(|lane| !lane.up) {
             for trouble in self.troubled.values_mut().filter(|trouble| trouble.unproven) {
                 trouble.unproven = false;
                 trouble.attempts -= 1;
+                trouble.said -= u32::from(trouble.in_words);
             }
         }
         let Some(oldest) = sent.iter().min().copied() else { return };
@@ -81,10 +85,11 @@ impl Judge {
     ) {
         let Some(trouble) = self.troubled.get_mut(&of) else { return };
         trouble.width = 1;
-        trouble.said = why_said;
         trouble.next = now + FIRST_WAIT;
         if attempt {
             trouble.attempts += 1;
+            trouble.in_words = why_said;
+            trouble.said += u32::from(why_said);
             trouble.unproven = true;
             let attempts = trouble.attempts;
             self.expect_refused(of, attempts, words);
@@ -105,8 +110,14 @@ impl Judge {
         for &of in &new {
             let wait = if certain { FIRST_WAIT } else { Duration::ZERO };
             let attempts = u32::from(certain);
-            let facts =
-                Facts { attempts, unproven: certain, next: now + wait, width: 1, said: certain };
+            let facts = Facts {
+                attempts,
+                unproven: certain,
+                next: now + wait,
+                width: 1,
+                said: u32::from(certain),
+                in_words: certain,
+            };
             self.troubled.insert(of, facts);
             if certain {
                 self.expect_refused(of, 1, words.clone());
@@ -129,6 +140,7 @@ impl Judge {
         let left = self.messages.iter().any(|m| m.destination == of && !m.receipted);
         let Some(trouble) = self.troubled.get_mut(&of) else { return };
         trouble.attempts = 0;
+        trouble.said = 0;
         trouble.unproven = false;
         trouble.width += 1;
         if !left {
@@ -202,7 +214,7 @@ impl Judge {
         let of = self.messages.iter().find(|message| its(message)).map(|m| m.destination);
         let oldest = self.messages.iter().find(|m| Some(m.destination) == of && !m.receipted);
         let trouble = of.and_then(|of| self.troubled.get(&of));
-        let said = trouble.is_some_and(|t| t.said && t.attempts == halt.times);
+        let said = trouble.is_some_and(|t| t.in_words && t.said == halt.times);
         let enough = said && halt.times >= PAUSE_AFTER;
         self.hold(Rule::Halt, enough && oldest.is_some_and(its), || {
             format!("{halt:?} after too few refusals: {:?}", self.troubled)

@@ -116,10 +116,42 @@ fn a_lane_that_closes_without_a_word_twice_with_the_same_oldest_message_is_no_ac
     for times in 1..=2 {
         assert_eq!(send_all(&mut engine).len(), 2, "{times}");
         engine.lane_down(0, LaneDown::Lost, NOW);
+        // The next host may be down.
+        engine.lane_down(0, LaneDown::ConnectFailed, NOW);
         engine.lane_up(0, NOW);
     }
     assert_eq!(engine.troubled().map(|t| t.attempts).collect::<Vec<_>>(), [0, 0]);
     assert!(send_all(&mut engine).is_empty());
+}
+
+#[test]
+fn only_refusals_in_words_halt() {
+    let mut engine = ready();
+    read_these(&mut engine, 1, &[1]);
+    for _ in 0..2 {
+        send_all(&mut engine);
+        engine.lane_down(0, LaneDown::Lost, NOW);
+        engine.lane_up(0, NOW);
+    }
+    engine.lane_up(TRIAL, NOW);
+    let mut now = NOW;
+    let mut refuse = |why: LaneDown<'_>| {
+        engine.tick(now);
+        assert_eq!(send_all_on(&mut engine, TRIAL).len(), 1);
+        engine.lane_down(TRIAL, why, now);
+        notices(&mut engine);
+        engine.lane_up(TRIAL, now);
+        now += FIRST_WAIT;
+        engine.next_action()
+    };
+    for _ in 0..5 {
+        assert_eq!(refuse(LaneDown::Lost), None);
+    }
+    assert_eq!(refuse(refused(None)), None);
+    assert_eq!(refuse(LaneDown::Lost), None);
+    assert_eq!(refuse(refused(None)), None);
+    let halt = refuse(refused(None));
+    assert!(matches!(halt, Some(Action::Halt(Halt { times: 3, .. }))), "{halt:?}");
 }
 
 #[test]

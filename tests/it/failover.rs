@@ -38,11 +38,16 @@ impl Pair {
             .set("broker.hosts", self.broker.address())
     }
 
-    /// Waits until the standby has everything, and the slot where it can have one.
-    fn await_standby(&self) {
+    /// Waits until the standby has every row.
+    fn await_rows(&self) {
         let lsn = self.primary.sql("postgres", "SELECT pg_current_wal_insert_lsn()");
         let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{lsn}'");
         until(LONG, "the standby has the rows", || self.standby.sql("postgres", &replayed) == "t");
+    }
+
+    /// Waits until the standby has everything, and the slot where it can have one.
+    fn await_standby(&self) {
+        self.await_rows();
         if self.standby.major() < FAILOVER_SLOTS {
             return;
         }

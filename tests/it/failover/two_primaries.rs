@@ -142,7 +142,7 @@ fn rows_that_wait_are_read_from_the_server_whose_slot_is_held_only() {
     walpost.await_ready(LONG);
     assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
     publish(&pair.primary, 1, ROWS);
-    pair.await_standby();
+    pair.await_rows();
     pair.standby.promote();
     publish(&pair.standby, 9_001, 9_010);
 

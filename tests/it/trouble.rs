@@ -233,11 +233,14 @@ fn a_silent_close_is_nobodys_fault() {
     let mut seen = BTreeSet::new();
     let firsts: Vec<u64> = stored.iter().copied().filter(|n| seen.insert(*n)).collect();
     assert_eq!(firsts, (1..=300).collect::<Vec<u64>>());
-    assert_eq!(broker.connections(), 7);
+    // One more where the same message was the oldest twice: then it is tried by itself.
+    assert!((7..=8).contains(&broker.connections()), "{} connections", broker.connections());
     // Each close costs at most what was in flight; a receipt that came is never doubted.
     assert!(stored.len() < 300 + 6 * 20, "{} stored", stored.len());
     assert_eq!(walpost.metric("walpost_rejections_total{reason=\"error\"}"), 0.0);
-    assert_eq!(walpost.metric("walpost_rejections_total{reason=\"closed\"}"), 6.0);
+    // The lane beside it may then have nothing left to be closed at.
+    let closed = walpost.metric("walpost_rejections_total{reason=\"closed\"}");
+    assert!((5.0..=6.0).contains(&closed), "{closed} closes");
     assert!(walpost.terminate(LONG).success());
 }
 

@@ -121,10 +121,11 @@ impl Lane {
         self.state = State::Closed;
     }
 
-    /// A reconnect waits for time alone: there is no condition to await.
+    /// Comes back after a while, which is returned.
     fn wait(&mut self) -> Duration {
         let longest = self.settings.reconnect_max;
         let wait = self.backoff.next().unwrap_or(longest).min(longest);
+        // A reconnect waits for time alone: there is no condition to await.
         self.state = State::Waiting(Box::pin(tokio::time::sleep(wait)));
         wait
     }

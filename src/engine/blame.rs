@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Engine;
+use super::parking::Parked;
 use super::trouble::Trouble;
 use super::types::{Addressed, LaneDown, Notice, Receipt};
 
@@ -43,11 +44,15 @@ impl<M: Addressed> Engine<M> {
         if fault!(self, DownIsAnAttempt) {
             return;
         }
-        for trouble in self.troubles.by_destination.values_mut() {
+        let mut forgiven = Vec::new();
+        for (name, trouble) in &mut self.troubles.by_destination {
             if std::mem::take(&mut trouble.unproven) {
                 trouble.attempts = trouble.attempts.saturating_sub(1);
-                trouble.said = trouble.said.saturating_sub(u32::from(trouble.in_words));
+                forgiven.push(name.clone());
             }
+        }
+        for name in forgiven {
+            self.note_forgiven(&name);
         }
     }
 
@@ -138,22 +143,35 @@ impl<M: Addressed> Engine<M> {
 
     /// The destination whose turn it was is refused, or has lost its lane.
     fn judge_turn(&mut self, attempt: bool, words: Option<Box<str>>, now: Duration) {
-        let first_wait = self.settings.first_wait;
-        let Some(name) = self.troubles.turn.as_deref() else { return };
-        let Some(trouble) = self.troubles.by_destination.get_mut(name) else { return };
+        let retry = self.settings.retry;
+        let Some(name) = self.troubles.turn.clone() else { return };
+        let Some(trouble) = self.troubles.by_destination.get_mut(&name) else { return };
         trouble.width = 1;
-        // Where others were on their way with it, it may have been any of them: the oldest goes alone.
-        trouble.next = now + first_wait;
-        let in_words = words.is_some();
         trouble.words = words.unwrap_or_else(|| WITHOUT_A_WORD.into());
+        // An attempt of a parked one's oldest row was counted before it was sent, and when it is tried
+        // again was said then.
+        let counted = trouble.parked.as_ref().is_some_and(Parked::counts_first);
+        // Where others were on their way with it, it may have been any of them: the oldest goes alone.
+        if !counted {
+            let parked = trouble.parked.is_some() && attempt;
+            trouble.next = now + if parked { retry.wait } else { retry.first_wait };
+        }
         if attempt {
-            trouble.attempts += 1;
-            trouble.in_words = in_words;
-            trouble.said += u32::from(in_words);
+            trouble.attempts += u32::from(!counted);
             trouble.unproven = true;
-            let name = name.to_owned();
             self.notice_refused(&name);
         }
+        let row = self.oldest_row_out();
+        self.unload(&name, false);
+        if let (true, Some(row)) = (attempt, row) {
+            self.note_refusal(&name, row);
+        }
+    }
+
+    /// The row whose message is the oldest on the trial lane.
+    fn oldest_row_out(&self) -> Option<i64> {
+        let oldest = self.lanes.last()?.order.first()?;
+        Some(self.window.get(oldest)?.kept?.id)
     }
 
     /// These destinations may be refused: their messages leave the lanes.
@@ -171,8 +189,7 @@ impl<M: Addressed> Engine<M> {
             if certain {
                 trouble.attempts = 1;
                 trouble.unproven = true;
-                (trouble.in_words, trouble.said) = (true, 1);
-                trouble.next = now + self.settings.first_wait;
+                trouble.next = now + self.settings.retry.first_wait;
             }
             troubles.insert(destination.clone(), trouble);
             self.count_out(&destination);
@@ -186,7 +203,7 @@ impl<M: Addressed> Engine<M> {
     }
 
     /// What of the destination is written on a lane is waited for.
-    fn count_out(&mut self, destination: &str) {
+    pub(super) fn count_out(&mut self, destination: &str) {
         let mut out = 0;
         for state in &self.lanes {
             self.window.for_each_sent(&state.order, |held| {
@@ -199,7 +216,7 @@ impl<M: Addressed> Engine<M> {
     }
 
     /// What is in a lane and not written on it leaves it where its destination is set aside.
-    fn sweep(&mut self, trial: bool) {
+    pub(super) fn sweep(&mut self, trial: bool) {
         if self.troubles.by_destination.is_empty() {
             return;
         }

@@ -6,6 +6,7 @@ use super::Engine;
 use super::lane::Probe;
 use super::types::{Action, Addressed, CloseReason, LaneDown, Receipt, Receipted};
 use super::window;
+use crate::lsn::Lsn;
 
 impl<M: Addressed> Engine<M> {
     /// A lane is connected. What it has unreceipted is offered again by
@@ -14,7 +15,7 @@ impl<M: Addressed> Engine<M> {
         let Some(state) = self.lanes.get_mut(lane) else { return };
         state.reset(true, now);
         self.window.rewind(&mut state.order);
-        self.prove();
+        self.prove(now);
         self.try_next(now);
         #[cfg(test)]
         self.faulty_lane_up(lane);
@@ -110,10 +111,24 @@ impl<M: Addressed> Engine<M> {
     }
 
     /// The message is done: it leaves the window, and its transaction may leave the ledger.
+    /// One that came out of the table of what was refused stays until it is deleted there.
     pub(super) fn settle(&mut self, key: window::Key) -> Option<Receipted> {
-        let lane = self.window.get(key)?.lane;
-        let state = self.lanes.get_mut(lane)?;
-        let held = self.window.remove(&mut state.order, key)?;
+        let held = self.window.get(key)?;
+        let receipted = Receipted { commit_time: held.commit_time, last_sent: held.last_sent };
+        if let Some(kept) = held.kept {
+            self.to_be_deleted(key, kept.id);
+        } else {
+            self.leave(key, Lsn::INVALID);
+        }
+        Some(receipted)
+    }
+
+    /// The message leaves the window; it is done once the stream has brought `fence`.
+    pub(super) fn leave(&mut self, key: window::Key, fence: Lsn) {
+        let Some(lane) = self.window.get(key).map(|held| held.lane) else { return };
+        let Some(state) = self.lanes.get_mut(lane) else { return };
+        let Some(held) = self.window.remove(&mut state.order, key) else { return };
+        self.ledger.raise_fence(held.tx, fence);
         if let Some(record) = self.ledger.get_mut(held.tx) {
             record.unreceipted -= 1;
             #[cfg(test)]
@@ -122,7 +137,6 @@ impl<M: Addressed> Engine<M> {
                 self.retire(held.tx);
             }
         }
-        Some(Receipted { commit_time: held.commit_time, last_sent: held.last_sent })
     }
 
     /// The lane's probe was answered: the broker reads. It proves nothing of the messages before.

@@ -62,8 +62,6 @@ pub enum Fault {
     IgnoreWindow,
     /// A refused message is taken as receipted.
     RefusalIsReceipt,
-    /// However often something is refused, nobody is told.
-    RefusalsNeverHalt,
     /// A lane that is lost again and again with the same message at its head speaks against nobody.
     SilentCloseIsInnocent,
     /// Of what was unreceipted only the oldest is suspected.
@@ -110,6 +108,22 @@ pub enum Fault {
     MarksOfTheOldTimeline,
     /// A large transaction is called done past rows that are not marked.
     ProgressIgnoresOwed,
+    /// A message that is kept is done at once.
+    FenceIgnored,
+    /// After a failover the table of what was refused is taken for the same.
+    TableOfTheOldTimeline,
+    /// A destination that is parked is sent what comes in.
+    ParkedIsOpen,
+    /// Rows are sent while those before them are unread.
+    OpensWithRowsUnread,
+    /// More is kept than may be.
+    MaxParkedIgnored,
+    /// The oldest is tried whenever the lane is free.
+    PauseIgnored,
+    /// What was delivered stays in the table.
+    DeliveredIsKept,
+    /// A head is tried for ever.
+    NeverCondemned,
 }
 
 /// The fault of this engine: none, outside the simulator's own tests.

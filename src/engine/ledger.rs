@@ -1,6 +1,10 @@
 //! The transactions that are not done, in the order of the stream, and the position that may be
 //! confirmed: the way back of `docs/design.md`'s picture.
 
+use std::collections::BTreeSet;
+
+mod fences;
+
 use super::types::{ChangeId, TxId};
 use crate::lsn::Lsn;
 
@@ -23,6 +27,13 @@ pub(super) struct Record {
     pub(super) unreceipted: usize,
     /// Its Commit was read, in this session or an earlier one.
     pub(super) complete: bool,
+    /// Messages of it are kept in the table of what was refused, and are done once the stream has
+    /// brought this position.
+    pub(super) fence: Lsn,
+    /// What was kept of it may be gone: should it come again, it is read anew.
+    pub(super) unsure: bool,
+    /// It is remembered elsewhere already, and stands here for its fence only.
+    pub(super) fence_only: bool,
     /// Where it stands in the present session's ledger; `None`: it is of an earlier session and
     /// has not come again, so it holds back no position of this one (rule 2).
     place: Option<Place>,
@@ -55,9 +66,23 @@ pub(super) struct Ledger {
     length: usize,
     /// The running maximum of this session's candidates.
     done: Lsn,
+    /// How far the present session has brought the stream, between transactions.
+    brought: Lsn,
+    /// Records with a fence that this session has not reached, by it.
+    fences: BTreeSet<(Lsn, Key)>,
+    /// The highest fence that an earlier session did not reach.
+    carried: Lsn,
+    /// Fences join where there are more records.
+    bound: usize,
+    /// A session is under way.
+    live: bool,
 }
 
 impl Ledger {
+    pub(super) fn new(messages: usize) -> Self {
+        Ledger { bound: messages.saturating_mul(2), ..Ledger::default() }
+    }
+
     pub(super) fn get(&self, key: Key) -> Option<&Record> {
         self.records.get(key as usize)?.as_ref()
     }
@@ -102,6 +127,9 @@ impl Ledger {
             unordered: false,
             unreceipted: 0,
             complete: false,
+            fence: Lsn::INVALID,
+            fence_only: false,
+            unsure: false,
             place: None,
         });
         key
@@ -117,6 +145,10 @@ impl Ledger {
         let before = self.last;
         let Some(record) = self.get_mut(key) else { return };
         record.place = Some(Place { candidate: Lsn::INVALID, before, after: None });
+        let fence = record.fence;
+        if fence.is_valid() {
+            self.fences.insert((fence, key));
+        }
         self.length += 1;
         match self.place_of(before) {
             Some(place) => place.after = Some(key),
@@ -148,14 +180,25 @@ impl Ledger {
     /// Whether nothing of the transaction is outstanding any more, in the window or in the stream.
     pub(super) fn is_done(&self, key: Key) -> bool {
         self.get(key).is_some_and(|record| {
-            record.unreceipted == 0 && record.place.is_none_or(|place| place.candidate.is_valid())
+            record.unreceipted == 0
+                && (record.fence_only
+                    || record.place.is_none_or(|place| place.candidate.is_valid()))
         })
     }
 
     /// Takes out a transaction that is done, folding its position into its predecessor.
     pub(super) fn close(&mut self, key: Key) -> Option<Record> {
+        let record = self.take(key)?;
+        if let Some(place) = record.place {
+            self.join(place.before, place.after);
+        }
+        Some(record)
+    }
+
+    fn take(&mut self, key: Key) -> Option<Record> {
         let record = self.records.get_mut(key as usize)?.take()?;
         self.free.push(key);
+        self.fences.remove(&(record.fence, key));
         if let Some(place) = record.place {
             self.unlink(place);
         }
@@ -193,6 +236,8 @@ impl Ledger {
                 .and_then(|place| place.after);
         }
         (self.first, self.last, self.length, self.done) = (None, None, 0, Lsn::INVALID);
+        self.carry_fences();
+        keys.retain(|key| self.get(*key).is_some());
         keys
     }
 

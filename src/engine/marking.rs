@@ -137,15 +137,22 @@ impl<M: Addressed> Engine<M> {
         let ledger = &self.ledger;
         let gone = |tx| ledger.get(tx).is_some_and(|tx| tx.recovered || tx.id.commit_lsn >= end);
         let mut owed = Vec::new();
-        for held in self.window.iter_mut().filter(|held| held.marks && gone(held.tx)) {
-            held.marks = false;
-            owed.extend(held.receipted.map(|_| held.receipt));
+        for held in self.window.iter_mut().filter(|held| gone(held.tx)) {
+            held.foreign = true;
+            if std::mem::take(&mut held.marks) {
+                owed.extend(held.receipted.map(|_| held.receipt));
+            }
         }
         for receipt in owed {
             if let Some(key) = self.window.find(receipt) {
                 self.settle(key);
             }
         }
+        self.forget_marks_that_left();
+    }
+
+    /// What is not in the window is not marked.
+    pub(super) fn forget_marks_that_left(&mut self) {
         self.marking.owed.retain(|receipt| self.window.find(*receipt).is_some());
         self.marking.again.retain(|(_, receipt)| self.window.find(*receipt).is_some());
     }

@@ -38,6 +38,7 @@ mod fault;
 mod lane;
 mod ledger;
 mod marking;
+mod parking;
 mod recovery;
 mod ring;
 #[cfg(test)]
@@ -60,6 +61,8 @@ pub use fault::Fault;
 use lane::Lane;
 use ledger::Ledger;
 use marking::Marking;
+use parking::Parking;
+pub use parking::{InTable, Job, Keep, Outcome, Stored};
 use ring::Ring;
 use source_side::Open;
 pub use trouble::Troubled;
@@ -84,6 +87,7 @@ pub struct Engine<M> {
     lanes: Vec<Lane>,
     troubles: Troubles,
     marking: Marking,
+    parking: Parking,
     actions: VecDeque<Action>,
     sent: u64,
     resent: u64,
@@ -105,7 +109,7 @@ impl<M: Addressed> Engine<M> {
         Engine {
             session: None,
             open: None,
-            ledger: Ledger::default(),
+            ledger: Ledger::new(settings.messages),
             stale: HashMap::new(),
             recovered: None,
             ring: Ring::new(settings.ring),
@@ -113,6 +117,7 @@ impl<M: Addressed> Engine<M> {
             lanes: (0..=settings.lanes.max(1)).map(|_| Lane::default()).collect(),
             troubles: Troubles::default(),
             marking: Marking::default(),
+            parking: Parking::default(),
             actions: VecDeque::new(),
             sent: 0,
             resent: 0,
@@ -166,7 +171,11 @@ impl<M: Addressed> Engine<M> {
     #[must_use]
     pub fn transaction(&self, receipt: Receipt) -> Option<TxId> {
         let key = self.window.find(receipt)?;
-        let record = self.ledger.get(self.window.get(key)?.tx)?;
+        let held = self.window.get(key)?;
+        if let Some(kept) = held.kept {
+            return kept.transaction;
+        }
+        let record = self.ledger.get(held.tx)?;
         (!record.recovered).then_some(record.id)
     }
 
@@ -193,14 +202,15 @@ impl<M: Addressed> Engine<M> {
         self.lanes.get(lane).map_or(0, |state| state.order.len())
     }
 
-    /// Whether every message has its receipt, and every row its mark.
+    /// Whether every message has its receipt, and every row its mark. What came out of the table of what
+    /// was refused does not count.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         #[cfg(test)]
         if self.faulty_drained() {
             return true;
         }
-        self.window.held().messages == 0
+        self.window.held().messages == self.loaded()
     }
 
     /// Whether the stream stands inside a transaction.

@@ -30,10 +30,10 @@ impl<M: Addressed> Engine<M> {
         if let Some(record) = self.ledger.get_mut(key) {
             record.unreceipted += 1;
         }
-        let lane = self.lane_of(outgoing.key_hash);
-        let of = Origin { tx: key, commit_time, after: None };
+        let home = self.lane_of(outgoing.key_hash);
+        let of = Origin { tx: key, commit_time, change: None, after: None, kept: None, home };
         let key = self.window.insert(of, outgoing);
-        self.enqueue(key, lane);
+        self.enqueue(key);
         Ok(())
     }
 

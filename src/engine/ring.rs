@@ -93,6 +93,15 @@ impl Ring {
         self.partial.push_back((id, up_to));
     }
 
+    /// Nothing that it knows is certain any more.
+    pub(super) fn clear(&mut self) {
+        self.base = self.base.wrapping_add(self.whole.len() as u64);
+        self.whole.clear();
+        self.partial.clear();
+        self.index = HashTable::new();
+        self.indexed_up_to = Lsn::INVALID;
+    }
+
     /// What is known of a transaction that begins. A partly finished one is forgotten here: its
     /// caller records it again when it ends.
     pub(super) fn look_up(&mut self, id: TxId) -> Seen {

@@ -29,6 +29,7 @@ impl<M: Addressed> Engine<M> {
     pub fn session_started(&mut self, confirmed: Lsn) {
         self.session_lost();
         self.session = Some(Session { confirmed });
+        self.ledger.begin_session();
         self.ring.reindex();
         #[cfg(test)]
         self.faulty_session_start();
@@ -68,7 +69,11 @@ impl<M: Addressed> Engine<M> {
         let (record, seen) = match self.stale.remove(&id) {
             Some(key) => {
                 self.ledger.append(key);
-                (Some(key), self.seen_before(key))
+                let seen = self.seen_before(key);
+                if let Some(record) = self.ledger.get_mut(key) {
+                    record.unsure = false;
+                }
+                (Some(key), seen)
             }
             None => match self.ring.look_up(id) {
                 Seen::UpTo(last) if !fault!(self, PartialIsWhole) => {
@@ -97,6 +102,7 @@ impl<M: Addressed> Engine<M> {
     /// What is known of a transaction whose messages are still in the window.
     fn seen_before(&self, key: ledger::Key) -> Seen {
         match self.ledger.get(key) {
+            Some(record) if record.unsure => Seen::Never,
             Some(record) if record.complete => Seen::Whole,
             Some(record) if fault!(self, PartialIsWhole) && !record.complete => Seen::Whole,
             Some(record) if record.unordered => Seen::Never,
@@ -149,21 +155,23 @@ impl<M: Addressed> Engine<M> {
         if !self.fits(outgoing.size) {
             return Err(StreamError::WindowFull);
         }
+        let home = self.lane_of(outgoing.key_hash);
         let open = self.open.as_mut().ok_or(StreamError::NotAnnounced)?;
         let at = open.at.filter(|_| open.announced).ok_or(StreamError::NotAnnounced)?;
         open.announced = false;
         let after = open.record.and_then(|key| Some(self.ledger.get(key)?.last));
         let key = *open.record.get_or_insert_with(|| self.ledger.open(open.id, at));
-        let of = Origin { tx: key, commit_time: open.commit_time, after };
+        let commit_time = open.commit_time;
+        let change = Some(at);
+        let of = Origin { tx: key, commit_time, change, after, kept: None, home };
         if let Some(record) = self.ledger.get_mut(key) {
             record.last = record.last.max(at);
             record.accepted += 1;
             record.unordered |= open.unordered;
             record.unreceipted += 1;
         }
-        let lane = self.lane_of(outgoing.key_hash);
         let key = self.window.insert(of, outgoing);
-        self.enqueue(key, lane);
+        self.enqueue(key);
         Ok(())
     }
 
@@ -191,6 +199,7 @@ impl<M: Addressed> Engine<M> {
             None if fault!(self, EmptyIsNoCandidate) => {}
             None => self.ledger.passed(end_lsn),
         }
+        self.ledger.bring(end_lsn);
         Ok(())
     }
 
@@ -207,6 +216,7 @@ impl<M: Addressed> Engine<M> {
             return;
         }
         self.ledger.passed(wal_end);
+        self.ledger.bring(wal_end);
         #[cfg(test)]
         self.faulty_keepalive(wal_end);
     }
@@ -215,15 +225,25 @@ impl<M: Addressed> Engine<M> {
     pub(super) fn retire(&mut self, key: ledger::Key) {
         #[cfg(test)]
         self.faulty_fold(key);
-        let Some(record) = self.ledger.close(key) else { return };
+        self.remember(key);
+        if fault!(self, FenceIgnored) || !self.ledger.fence(key) {
+            self.ledger.close(key);
+        }
+    }
+
+    /// Should it come again, it is known.
+    fn remember(&mut self, key: ledger::Key) {
+        let Some(record) = self.ledger.get(key) else { return };
         if record.recovered {
-            self.recovered = None;
+            for aside in [&mut self.recovered, &mut self.parking.record] {
+                aside.take_if(|aside| *aside == key);
+            }
             return;
         }
         if !self.stale.is_empty() {
             self.stale.remove(&record.id);
         }
-        if fault!(self, ForgetDone) {
+        if fault!(self, ForgetDone) || record.unsure {
             return;
         }
         if record.complete && record.has_come() {
@@ -233,5 +253,17 @@ impl<M: Addressed> Engine<M> {
         } else if !record.unordered && !fault!(self, ForgetPartialTransaction) {
             self.ring.partly_finished(record.id, record.last);
         }
+    }
+
+    /// Another history: what was kept in the table of what was refused may not be there, or have
+    /// other ids, and what came after it may have been confirmed. To be called before a session starts.
+    pub fn table_lost(&mut self) {
+        if fault!(self, TableOfTheOldTimeline) {
+            return;
+        }
+        if self.ledger.forget_fences() {
+            self.ring.clear();
+        }
+        self.forget_kept();
     }
 }

@@ -5,10 +5,13 @@ use std::time::Duration;
 use super::*;
 
 mod marking;
+mod parking;
 mod trouble;
 
 const NOW: Duration = Duration::from_secs(1);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(240);
+const WAIT: Duration = Duration::from_secs(60);
 
 /// From 10 000 on to the second destination, from 20 000 on to the third.
 impl Addressed for u64 {
@@ -25,8 +28,15 @@ fn settings() -> Settings {
         receipt_timeout: Duration::from_secs(30),
         probe_after: Duration::from_secs(5),
         ring: 100,
-        first_wait: FIRST_WAIT,
-        pause_after: 3,
+        retry: Retry {
+            first_wait: FIRST_WAIT,
+            pause_after: 3,
+            pause: PAUSE,
+            wait: WAIT,
+            max_attempts: 5,
+            max_parked: 100,
+            halts: false,
+        },
     }
 }
 
@@ -43,7 +53,7 @@ fn ready() -> Engine<u64> {
 }
 
 fn message(payload: u64) -> Outgoing<u64> {
-    Outgoing { key_hash: 0, size: 10, marks: false, payload }
+    Outgoing { key_hash: 0, size: 10, marks: false, unfit: false, payload }
 }
 
 /// Reads transaction `n` with `rows` rows, as far as they are new.

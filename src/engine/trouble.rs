@@ -1,5 +1,4 @@
-//! Destinations that the broker refuses, and who is to blame (rules 5 and 6, as far as they go without
-//! a table to park in).
+//! Destinations that the broker refuses (rules 5 and 6); those that stay so are parked, see `parking`.
 //!
 //! A broker refuses a destination, hardly ever a single message. So when something is refused, the
 //! destinations that may be meant are set aside: their messages leave the lanes, wait here in the
@@ -12,10 +11,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Engine;
-use super::types::{Action, Addressed, Halt, Notice};
+use super::parking::{Parked, State};
+use super::types::{Action, Addressed, Notice};
 use super::window::Key;
 
-/// Of one destination, the trial lane takes no more messages at once before others have their turn.
+/// Of one destination, the trial lane takes no more messages before others have their turn; where the
+/// window is small, fewer.
 const TURN: usize = 256;
 
 /// A destination that is set aside.
@@ -29,11 +30,6 @@ pub(super) struct Trouble {
     pub(super) attempts: u32,
     /// The latest of them is forgiven should the broker turn out to be down.
     pub(super) unproven: bool,
-    /// So many of them came with words; a queue that is full may close without any, and goes on once
-    /// it has room.
-    pub(super) said: u32,
-    /// The latest did.
-    pub(super) in_words: bool,
     /// When its turn comes again.
     pub(super) next: Duration,
     /// So many of its messages may be unreceipted at once: the oldest alone until that has its
@@ -41,6 +37,8 @@ pub(super) struct Trouble {
     pub(super) width: usize,
     /// What the broker said last.
     pub(super) words: Box<str>,
+    /// Its messages are kept in a table.
+    pub(super) parked: Option<Parked>,
 }
 
 /// All of them.
@@ -51,6 +49,13 @@ pub(super) struct Troubles {
     pub(super) turn: Option<Box<str>>,
     /// Messages that went out in this turn.
     taken: usize,
+}
+
+impl Troubles {
+    /// The oldest message of the destination whose turn it is goes out.
+    pub(super) fn begin_turn(&mut self) {
+        self.taken = 1;
+    }
 }
 
 /// A destination that is set aside, for people.
@@ -66,6 +71,10 @@ pub struct Troubled<'a> {
     pub next: Duration,
     /// The broker's words.
     pub words: &'a str,
+    /// Its rows that are to be sent again, as far as known; none: it is not parked.
+    pub rows: Option<u64>,
+    /// It is condemned.
+    pub condemned: bool,
 }
 
 impl<M: Addressed> Engine<M> {
@@ -75,10 +84,14 @@ impl<M: Addressed> Engine<M> {
         self.lanes.len() - 1
     }
 
-    /// Whether a lane has anything to do: the trial lane only while a destination is set aside.
+    /// Whether a lane has anything to do: the trial lane only while a destination is to be tried.
     #[must_use]
-    pub fn needs_lane(&self, lane: usize) -> bool {
-        lane != self.trial_lane() || !self.troubles.by_destination.is_empty()
+    pub fn needs_lane(&self, lane: usize, now: Duration) -> bool {
+        if lane != self.trial_lane() || self.lanes[lane].order.first().is_some() {
+            return true;
+        }
+        let mut all = self.troubles.by_destination.values();
+        all.any(|trouble| self.may_be_tried(trouble) && trouble.next <= now)
     }
 
     /// The destinations that are set aside.
@@ -89,12 +102,20 @@ impl<M: Addressed> Engine<M> {
             waiting: trouble.waiting.len(),
             next: trouble.next,
             words: &trouble.words,
+            rows: trouble.parked.as_ref().map(|parked| parked.rows),
+            condemned: trouble.parked.as_ref().is_some_and(|p| p.state == State::Condemned),
         })
     }
 
-    /// A message enters the window: its lane's, unless its destination is set aside.
-    pub(super) fn enqueue(&mut self, key: Key, lane: usize) {
-        if self.set_aside(key) {
+    /// A message enters the window: its lane's, unless its destination is set aside or it can't be sent.
+    pub(super) fn enqueue(&mut self, key: Key) {
+        let Some(held) = self.window.get(key) else { return };
+        let lane = held.home;
+        if held.unfit {
+            self.parking.unfit.push_back(held.receipt);
+            return;
+        }
+        if !fault!(self, ParkedIsOpen) && self.set_aside(key) {
             return;
         }
         if let Some(state) = self.lanes.get_mut(lane) {
@@ -110,7 +131,10 @@ impl<M: Addressed> Engine<M> {
         let Some(held) = self.window.get(key) else { return false };
         let destination = held.payload.destination();
         let Some(trouble) = self.troubles.by_destination.get_mut(destination) else { return false };
-        trouble.waiting.insert(held.seq, key);
+        match (held.kept, &mut trouble.parked) {
+            (Some(kept), Some(parked)) => parked.loaded.insert(kept.id, key),
+            _ => trouble.waiting.insert(held.seq, key),
+        };
         true
     }
 
@@ -120,14 +144,19 @@ impl<M: Addressed> Engine<M> {
             return;
         }
         let Some(held) = self.window.get(key) else { return };
-        let by_destination = &mut self.troubles.by_destination;
-        let Some(trouble) = by_destination.get_mut(held.payload.destination()) else { return };
+        let kept = held.kept;
+        let name: Box<str> = held.payload.destination().into();
+        let Some(trouble) = self.troubles.by_destination.get_mut(&name) else { return };
         if lane == self.lanes.len() - 1 {
-            (trouble.attempts, trouble.said) = (0, 0);
+            trouble.attempts = 0;
             trouble.unproven = false;
             trouble.width = (trouble.width + 1).min(TURN);
+            if let Some(kept) = kept {
+                self.row_taken(&name, kept.id);
+            }
         } else {
             trouble.out = trouble.out.saturating_sub(1);
+            self.open_if_drained(&name);
         }
     }
 
@@ -138,15 +167,28 @@ impl<M: Addressed> Engine<M> {
         }
         let lane = self.trial_lane();
         if self.lanes[lane].order.first().is_none() {
+            if self.parking.attempting {
+                return;
+            }
             self.end_turn(now);
             if !self.lanes[lane].up || self.session.is_none() {
                 return;
             }
             let all = self.troubles.by_destination.iter();
-            let due = all.filter(|(_, trouble)| self.may_be_tried(trouble) && trouble.next <= now);
+            let due = all.filter(|(_, trouble)| {
+                let time = trouble.next <= now || fault!(self, PauseIgnored);
+                self.may_be_tried(trouble) && time
+            });
             let Some((name, _)) = due.min_by_key(|(_, trouble)| trouble.next) else { return };
-            self.troubles.turn = Some(name.clone());
+            let name = name.clone();
+            let trouble = self.troubles.by_destination.get(&name);
+            let parked = trouble.and_then(|trouble| trouble.parked.as_ref());
+            self.parking.attempting = parked.is_some_and(Parked::needs_attempt);
+            self.troubles.turn = Some(name);
             self.troubles.taken = 0;
+            if self.parking.attempting {
+                return; // its row is asked for
+            }
         }
         self.follow(lane);
     }
@@ -157,9 +199,10 @@ impl<M: Addressed> Engine<M> {
         let Some(name) = self.troubles.turn.as_deref() else { return };
         let Some(trouble) = self.troubles.by_destination.get_mut(name) else { return };
         let together = fault!(self, AllAreTriedTogether);
-        while self.troubles.taken < TURN
+        let turn = TURN.min(self.settings.messages / 4).max(1);
+        while self.troubles.taken < turn
             && (self.lanes[lane].order.len() < trouble.width || together)
-            && let Some((_, key)) = trouble.waiting.pop_first()
+            && let Some(key) = trouble.next_to_try()
         {
             self.troubles.taken += 1;
             self.window.append(&mut self.lanes[lane].order, key, lane);
@@ -170,20 +213,35 @@ impl<M: Addressed> Engine<M> {
     fn end_turn(&mut self, now: Duration) {
         let Some(name) = self.troubles.turn.take() else { return };
         let Some(trouble) = self.troubles.by_destination.get_mut(&name) else { return };
-        if trouble.width > 1 && trouble.waiting.is_empty() && trouble.out == 0 {
-            self.troubles.by_destination.remove(&name);
-            self.notice(Notice::Opened { destination: name.into() });
-        } else if trouble.width > 1 {
-            trouble.next = now; // behind those that wait already
+        if trouble.width <= 1 {
+            return;
+        }
+        if trouble.parked.is_some() {
+            if trouble.parked.as_ref().is_some_and(|parked| !parked.counts_first()) {
+                trouble.next = now; // behind those that wait already
+            }
+            self.open_if_drained(&name);
+        } else if trouble.out == 0 {
+            // What it took in this turn it has taken: the lanes can go on with the rest.
+            self.reopen(&name);
+        } else {
+            trouble.next = now;
         }
     }
 
     /// When a destination's turn comes.
     pub(super) fn trial_deadline(&self) -> Option<Duration> {
         let lane = self.lanes.last()?;
-        if !lane.up || self.session.is_none() || lane.order.first().is_some() {
+        let busy = lane.order.first().is_some() || self.parking.attempting;
+        if !lane.up || self.session.is_none() || busy {
             return None;
         }
+        self.next_trial()
+    }
+
+    /// When a destination is to be tried, whether or not its lane is up.
+    #[must_use]
+    pub fn next_trial(&self) -> Option<Duration> {
         let troubles = self.troubles.by_destination.values();
         troubles.filter(|trouble| self.may_be_tried(trouble)).map(|trouble| trouble.next).min()
     }
@@ -191,26 +249,23 @@ impl<M: Addressed> Engine<M> {
     /// Whether its oldest message is the oldest: nothing of it is written anywhere.
     fn may_be_tried(&self, trouble: &Trouble) -> bool {
         let all_in = trouble.out == 0 || fault!(self, WhatIsOutIsNotAwaited);
-        all_in && !trouble.waiting.is_empty()
+        all_in
+            && match &trouble.parked {
+                Some(parked) => parked.may_be_tried(),
+                None => !trouble.waiting.is_empty(),
+            }
     }
 
     /// A connection was made, so the broker was not down: what it refused is refused.
-    pub(super) fn prove(&mut self) {
-        let pause_after = self.settings.pause_after;
-        let mut halt = None;
-        for trouble in self.troubles.by_destination.values_mut() {
-            let proven = std::mem::take(&mut trouble.unproven);
-            if proven && trouble.in_words && trouble.said >= pause_after {
-                let head = trouble.waiting.first_key_value().map(|(_, key)| *key);
-                halt = halt.or(head.map(|head| (head, trouble.said, trouble.words.clone())));
+    pub(super) fn prove(&mut self, now: Duration) {
+        let mut proven = Vec::new();
+        for (name, trouble) in &mut self.troubles.by_destination {
+            if std::mem::take(&mut trouble.unproven) {
+                proven.push(name.clone());
             }
         }
-        if let Some((head, times, words)) = halt
-            && let Some(held) = self.window.get(head)
-            && !fault!(self, RefusalsNeverHalt)
-        {
-            let receipt = held.receipt;
-            self.actions.push_back(Action::Halt(Halt { receipt, times, words: words.into() }));
+        for name in proven {
+            self.exhaust(&name, now);
         }
     }
 
@@ -223,5 +278,15 @@ impl<M: Addressed> Engine<M> {
         let (attempts, words) = (trouble.attempts, trouble.words.to_string());
         let destination = destination.to_owned();
         self.notice(Notice::Refused { destination, attempts, words });
+    }
+}
+
+impl Trouble {
+    /// The oldest of its messages that may be sent.
+    fn next_to_try(&mut self) -> Option<Key> {
+        match &mut self.parked {
+            Some(parked) => parked.loaded.pop_first().map(|(_, key)| key),
+            None => self.waiting.pop_first().map(|(_, key)| key),
+        }
     }
 }

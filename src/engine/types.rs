@@ -47,10 +47,27 @@ pub struct Settings {
     pub probe_after: Duration,
     /// Finished transactions that are recognised; see [`RING`].
     pub ring: usize,
-    /// Between the attempts of what was refused.
+    /// What becomes of a destination that is refused.
+    pub retry: Retry,
+}
+
+/// What becomes of a destination that the broker refuses.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    /// Between the first attempts.
     pub first_wait: Duration,
-    /// The relay halts when a message was refused so many times in a row.
+    /// After so many attempts the destination is parked.
     pub pause_after: u32,
+    /// Before the next attempt.
+    pub pause: Duration,
+    /// Between the later ones.
+    pub wait: Duration,
+    /// After so many attempts of its head the destination is condemned.
+    pub max_attempts: u32,
+    /// Messages that are kept to be sent again; beyond, the stream is held.
+    pub max_parked: u64,
+    /// The relay halts in place of condemning a destination.
+    pub halts: bool,
 }
 
 /// A message on its way into the window.
@@ -62,6 +79,8 @@ pub struct Outgoing<M> {
     pub size: usize,
     /// Whether its row is to be marked after the receipt, before anything is confirmed (rule 8).
     pub marks: bool,
+    /// It can't be sent, whatever the broker says: it is kept as dead.
+    pub unfit: bool,
     /// What the lane will send.
     pub payload: M,
 }
@@ -144,6 +163,26 @@ pub enum Notice {
         /// The broker's words.
         words: String,
     },
+    /// The destination is parked: its messages are kept in the table from now on.
+    Parked {
+        /// Which.
+        destination: String,
+        /// How often in a row it was refused.
+        attempts: u32,
+        /// The broker's words.
+        words: String,
+    },
+    /// The destination is condemned: what is kept of it is dead, and what comes will be.
+    Condemned {
+        /// Which.
+        destination: String,
+        /// How often in a row it was refused.
+        attempts: u32,
+        /// The broker's words.
+        words: String,
+    },
+    /// As many messages are kept as may be: the stream is held.
+    Full,
     /// The destination takes messages again.
     Opened {
         /// Which.
@@ -163,8 +202,8 @@ pub enum CloseReason {
 /// A refusal that does not go away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Halt {
-    /// The message that was refused so often.
-    pub receipt: Receipt,
+    /// The destination that was refused so often.
+    pub destination: String,
     /// How often in a row.
     pub times: u32,
     /// The broker's words.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::types::{ChangeId, InFlight, Outgoing, Receipt};
+use super::types::{ChangeId, InFlight, Outgoing, Receipt, TxId};
 use crate::pgoutput::PgTime;
 
 /// Low bits of a receipt number: the place in the window. The rest counts how often the place was
@@ -22,8 +22,23 @@ pub(super) struct Origin {
     /// The record of its transaction.
     pub(super) tx: u32,
     pub(super) commit_time: PgTime,
+    /// The change of its transaction that it is.
+    pub(super) change: Option<ChangeId>,
     /// The change of its transaction that became the message before it.
     pub(super) after: Option<ChangeId>,
+    /// Its row in the table of what was refused.
+    pub(super) kept: Option<KeptIn>,
+    /// The lane of its ordering key.
+    pub(super) home: usize,
+}
+
+/// Where a message is kept that came out of the table of what was refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeptIn {
+    /// Its row's id.
+    pub(super) id: i64,
+    /// The transaction that it came with, where that is known.
+    pub(super) transaction: Option<TxId>,
 }
 
 /// A message in the window.
@@ -37,8 +52,18 @@ pub(super) struct Held<M> {
     /// The record of its transaction.
     pub(super) tx: u32,
     pub(super) commit_time: PgTime,
+    /// The change of its transaction that it is.
+    pub(super) change: Option<ChangeId>,
     /// The change of its transaction that became the message before it.
     pub(super) after: Option<ChangeId>,
+    /// Its row in the table of what was refused.
+    pub(super) kept: Option<KeptIn>,
+    /// The lane of its ordering key.
+    pub(super) home: usize,
+    /// It can't be sent.
+    pub(super) unfit: bool,
+    /// It is of another history: its row may be gone, and its id another row's.
+    pub(super) foreign: bool,
     pub(super) size: usize,
     pub(super) payload: M,
     /// Whether its row is to be marked once it has its receipt.
@@ -124,6 +149,14 @@ impl<M> Window<M> {
         self.places.get_mut(key as usize)?.as_mut()
     }
 
+    /// Room for so many messages and bytes.
+    pub(super) fn room(&self) -> InFlight {
+        InFlight {
+            messages: self.max.messages.saturating_sub(self.held.messages),
+            bytes: self.max.bytes.saturating_sub(self.held.bytes),
+        }
+    }
+
     /// All messages, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Held<M>> {
         self.places.iter().flatten()
@@ -158,7 +191,12 @@ impl<M> Window<M> {
             listed: false,
             tx: of.tx,
             commit_time: of.commit_time,
+            change: of.change,
             after: of.after,
+            kept: of.kept,
+            home: of.home,
+            unfit: outgoing.unfit,
+            foreign: false,
             size: outgoing.size,
             payload: outgoing.payload,
             marks: outgoing.marks,
@@ -289,7 +327,8 @@ impl<M> Window<M> {
     /// The commit time of the oldest transaction that has a message here. Walks the window: for
     /// the status, not for each row.
     pub(super) fn oldest_commit_time(&self) -> Option<PgTime> {
-        self.places.iter().flatten().map(|held| held.commit_time).min()
+        let streamed = self.iter().filter(|held| held.kept.is_none());
+        streamed.map(|held| held.commit_time).min()
     }
 }
 

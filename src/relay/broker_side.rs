@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::clock::rounded;
 use super::pump::Pump;
@@ -24,7 +24,7 @@ impl Pump {
     pub(super) fn poll_lanes(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         for lane in 0..self.lanes.len() {
-            if self.engine.needs_lane(lane) {
+            if self.engine.needs_lane(lane, self.clock.now) {
                 moved |= self.poll_connect(lane, cx);
             }
             moved |= self.poll_receipts(lane, cx);
@@ -245,7 +245,7 @@ impl Pump {
                 self.lane_gone(lane, &why);
             }
             Action::Halt(halt) => {
-                let stop = self.refusal_stop(&halt);
+                let stop = Self::refusal_stop(&halt);
                 self.drain(Some(stop), Duration::ZERO);
             }
             Action::Notice(notice) => self.tell(&notice),
@@ -273,6 +273,22 @@ impl Pump {
                     );
                 }
             }
+            Notice::Parked { destination, attempts, words } => warn!(
+                destination,
+                attempts,
+                "{destination} is parked: its messages are kept in walpost.undelivered and sent once the broker \
+                 takes them: {words}"
+            ),
+            Notice::Condemned { destination, attempts, words } => error!(
+                destination,
+                attempts,
+                "{destination} is given up: its messages are dead letters (walpost undelivered list); the newest is \
+                 tried now and then: {words}"
+            ),
+            Notice::Full => error!(
+                "retry.max_parked messages are kept: nothing more is read until some are delivered or discarded \
+                 (walpost undelivered list)"
+            ),
             Notice::Opened { destination } => info!("{destination} takes messages again"),
         }
     }
@@ -289,9 +305,9 @@ impl Pump {
         }
     }
 
-    fn refusal_stop(&self, halt: &Halt) -> Stop {
-        let name = self.name_of(halt.receipt);
-        let what = format!("the broker refused {name} {} times: {}", halt.times, halt.words);
+    fn refusal_stop(halt: &Halt) -> Stop {
+        let Halt { destination, times, words } = halt;
+        let what = format!("the broker refused what goes to {destination} {times} times: {words}");
         Stop::for_good(what, REFUSAL_REMEDY)
     }
 
@@ -319,4 +335,4 @@ impl Pump {
 }
 
 const UNSENDABLE_REMEDY: &str = "correct the row's headers, or use a broker that speaks STOMP 1.2; nothing past it is confirmed";
-const REFUSAL_REMEDY: &str = "mend the destination (exchange, queue, permission) and start walpost again; nothing past it is confirmed (docs/operations.md, 'A refused message')";
+const REFUSAL_REMEDY: &str = "mend the destination (exchange, queue, permission) and start walpost again; nothing is lost (docs/operations.md, 'A refused message')";

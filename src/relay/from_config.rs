@@ -53,8 +53,7 @@ pub fn settings(config: &Config) -> Result<Settings, Misconfigured> {
             receipt_timeout: config.broker.receipt_timeout,
             probe_after: PROBE_AFTER.min(config.broker.receipt_timeout),
             ring: engine::RING,
-            first_wait: config.retry.first_wait,
-            pause_after: config.retry.pause_after,
+            retry: retry(&config.retry),
         },
         broker: Arc::new(broker_settings(&config.broker, config.outbox.header_style)),
         shutdown_timeout: config.shutdown_timeout,
@@ -224,4 +223,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn bytes(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+fn retry(retry: &config::Retry) -> engine::Retry {
+    engine::Retry {
+        first_wait: retry.first_wait,
+        pause_after: retry.pause_after,
+        pause: retry.pause,
+        wait: retry.wait,
+        max_attempts: retry.max_attempts,
+        max_parked: retry.max_parked,
+        halts: retry.on_exhausted == config::OnExhausted::Halt,
+    }
 }

@@ -249,6 +249,7 @@ impl Intake {
             key_hash: message.key_hash(),
             size: message.size(),
             marks: self.marks && message.table().is_some(),
+            unfit: false,
             payload: message,
         }
     }

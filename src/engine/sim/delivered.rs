@@ -36,6 +36,7 @@ impl Judge {
     fn is_delivered(&self, pg: &Postgres, row: usize) -> bool {
         match pg.standing(row) {
             Standing::DeletedByUser => true,
+            _ if pg.is_kept(row) => true,
             Standing::Waiting if self.marking => false,
             _ => self.is_receipted(row),
         }
@@ -118,6 +119,10 @@ impl Judge {
             last_sent: Duration::ZERO,
             receipted: false,
             marks: self.marking,
+            streamed: false,
+            kept: None,
+            fence: None,
+            unfit: row.unfit,
             settled: false,
         });
         self.hold_place(message, lane);
@@ -130,7 +135,7 @@ impl Judge {
 
     /// Whether a message is said to come by the stream.
     pub(super) fn origin(&self, streamed: bool, payload: Payload) -> Verdict {
-        let right = self.messages[payload.message].uid.is_some() == streamed;
+        let right = self.messages[payload.message].streamed == streamed;
         self.hold(Rule::Recovery, right, || format!("{payload:?} by the stream: {streamed}"))
     }
 
@@ -149,7 +154,9 @@ impl Judge {
     pub(super) fn large(&self, pg: &Postgres, id: TxId, up_to: ChangeId) -> Verdict {
         let Some(tx) = pg.transaction(id) else { return Ok(()) };
         for (index, _) in numbered(tx).into_iter().filter(|(_, change)| *change <= up_to) {
-            let done = tx.changes[index].row.is_none_or(|row| self.is_receipted(row));
+            let done = tx.changes[index]
+                .row
+                .is_none_or(|row| self.is_receipted(row) || pg.is_kept(row));
             let marked =
                 tx.changes[index].row.map(|row| self.holds_mark(pg, row, || "skipped".into()));
             marked.unwrap_or(Ok(()))?;

@@ -15,6 +15,7 @@ use super::Payload;
 use super::broker::Broker;
 use super::judge::Judge;
 use super::marker::Marker;
+use super::parker::Parker;
 use super::misstep::{Defect, Misstep};
 use super::postgres::{Fate, Postgres};
 use super::pump::Pending;
@@ -48,6 +49,7 @@ pub(super) struct Driver {
     pub(super) early: Option<Rc<Snapshot>>,
     pub(super) pending: Option<Pending>,
     pub(super) marker: Marker,
+    pub(super) parker: Parker,
     /// Status updates on their way.
     pub(super) uplink: VecDeque<Lsn>,
     /// All faults have ended, and the applications with them.
@@ -80,6 +82,7 @@ impl Driver {
             early: None,
             pending: None,
             marker: Marker::Idle,
+            parker: Parker::default(),
             uplink: VecDeque::new(),
             calm: false,
             halted: false,
@@ -116,8 +119,11 @@ impl Driver {
     }
 
     fn step(&mut self, step: Step) -> Verdict {
-        let trial = usize::from(self.engine.needs_lane(self.schedule.lanes));
-        let lane = self.rng.usize(..self.schedule.lanes + trial);
+        let trial = usize::from(self.engine.needs_lane(self.schedule.lanes, self.now));
+        let lane = match self.rng.u8(..4) {
+            0 if trial == 1 => self.schedule.lanes,
+            _ => self.rng.usize(..self.schedule.lanes + trial),
+        };
         let burst = self.rng.usize(1..=4);
         match step {
             Step::Write => self.pg.write(&mut self.rng, &self.schedule),
@@ -148,6 +154,8 @@ impl Driver {
             Step::Mark => return self.mark(),
             Step::Lock => self.pg.lock(&mut self.rng),
             Step::UserDeletes => self.user_deletes(),
+            Step::Park => return self.park(),
+            Step::Operator => self.operator(false),
             Step::Alter => self.alter_publication(),
             // Mostly when it can do the most harm.
             Step::Thaw if matches!(self.relay.stage, Stage::Ready) || burst == 1 => {
@@ -239,7 +247,9 @@ impl Driver {
                 }
                 Action::Notice(notice) => {
                     self.tally.opened += u64::from(matches!(notice, Notice::Opened { .. }));
-                    self.judge.noticed(&notice)?;
+                    self.tally.parked += u64::from(matches!(notice, Notice::Parked { .. }));
+                    self.tally.full_up += u64::from(notice == Notice::Full);
+                    self.judge.noticed(&self.pg, &notice)?;
                 }
             }
         }
@@ -262,6 +272,7 @@ impl Driver {
     pub(super) fn restart(&mut self) -> Verdict {
         self.note(format_args!("killed"));
         self.marker_dies()?;
+        self.parker_dies()?;
         self.tally.kills += 1;
         self.pg.stop();
         self.uplink.clear();
@@ -297,6 +308,7 @@ impl Driver {
             self.server(Step::LoseSlot)?; // what only its stream would bring is gone
         }
         self.calm = true;
+        self.pg.rows.iter_mut().for_each(|row| row.fate = Fate::Taken);
         self.slot_doomed = false;
         self.doomed = false;
         self.pg.quiesce(&mut self.rng);
@@ -306,6 +318,7 @@ impl Driver {
         let rows = u32::try_from(self.pg.rows.len()).unwrap();
         let limit = self.now
             + (super::PROBE_AFTER + super::RECEIPT_TIMEOUT) * 6
+            + super::PAUSE * 6
             + Duration::from_millis(200) * rows; // a small window takes them one by one
         let mut span = Duration::from_millis(100);
         for _ in 0..10_000 {
@@ -362,16 +375,23 @@ impl Driver {
         for _ in 0..3 {
             self.mark()?;
         }
+        self.operator(true);
+        for _ in 0..6 {
+            self.park()?;
+        }
         if !self.all_certified() {
             self.certify()?;
         }
         let done = self.judge.waiting() == 0 && self.pg.confirmed() == self.pg.end();
-        Ok(done && self.all_certified())
+        let kept = self.pg.kept.rows.iter().any(|row| !self.pg.rows[row.serial].unfit);
+        Ok(done && !kept && self.all_certified())
     }
 
     /// What goes on while anything does.
-    fn progress(&self) -> (u64, Lsn, u64, usize) {
-        (self.tally.receipts, self.pg.confirmed(), self.pg.xid, self.judge.waiting())
+    fn progress(&self) -> (u64, Lsn, usize, usize, usize) {
+        let kept = self.pg.kept.rows.len();
+        let waiting = self.judge.waiting();
+        (self.tally.receipts, self.pg.confirmed(), self.pg.reading(), kept, waiting)
     }
 }
 

@@ -43,6 +43,11 @@ impl Memory {
         self.turn = 0;
     }
 
+    /// Nothing that was finished must be recognised.
+    pub(super) fn forget(&mut self) {
+        self.seen.iter_mut().for_each(|seen| seen.round += 1);
+    }
+
     pub(super) fn begin(&mut self, tx: &Transaction) {
         if self.seen.len() <= tx.uid {
             self.seen.resize_with(tx.uid + 1, Seen::default);

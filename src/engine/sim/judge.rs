@@ -35,6 +35,14 @@ pub(super) struct Message {
     pub(super) receipted: bool,
     /// Its row is to be marked after the receipt.
     pub(super) marks: bool,
+    /// It came by the stream, or what it was kept of did.
+    pub(super) streamed: bool,
+    /// It came out of the table of what was refused.
+    pub(super) kept: Option<i64>,
+    /// It was kept there, before this position.
+    pub(super) fence: Option<Lsn>,
+    /// It can't be sent.
+    pub(super) unfit: bool,
     /// Nothing waits for it any more.
     pub(super) settled: bool,
 }
@@ -53,6 +61,8 @@ struct Session {
     done: usize,
     best: Lsn,
     open: Option<usize>,
+    /// How far the stream was brought, between transactions.
+    brought: Lsn,
 }
 
 /// The judge's memory.
@@ -78,7 +88,15 @@ pub(super) struct Judge {
     pub(super) troubled: BTreeMap<usize, super::troubles::Facts>,
     /// What people are to be told now.
     pub(super) notices: VecDeque<Notice>,
+    /// The highest position before which a message was kept.
+    pub(super) fences: Lsn,
+    /// Messages in the window that came out of the table of what was refused.
+    pub(super) loaded_now: usize,
     // --- for ever
+    pub(super) max_parked: usize,
+    pub(super) halts: bool,
+    /// By serial number: was given up once.
+    pub(super) ever_dead: Vec<bool>,
     /// By serial number: sent to, or receipted by, the broker.
     pub(super) ever_sent: Vec<bool>,
     pub(super) ever_receipted: Vec<bool>,
@@ -110,6 +128,11 @@ impl Judge {
             owed: 0,
             troubled: BTreeMap::new(),
             notices: VecDeque::new(),
+            fences: Lsn::INVALID,
+            loaded_now: 0,
+            max_parked: schedule.max_parked,
+            halts: schedule.halts,
+            ever_dead: Vec::new(),
             ever_sent: Vec::new(),
             ever_receipted: Vec::new(),
             recovered_beside: Vec::new(),
@@ -138,6 +161,8 @@ impl Judge {
         self.owed = 0;
         self.troubled.clear();
         self.notices.clear();
+        self.fences = Lsn::INVALID;
+        self.loaded_now = 0;
         self.lanes.iter_mut().for_each(|lane| *lane = LaneFacts::default());
     }
 
@@ -146,7 +171,14 @@ impl Judge {
     /// The slot is ours.
     pub(super) fn session_started(&mut self, confirmed: Lsn) {
         self.session =
-            Some(Session { confirmed, items: Vec::new(), done: 0, best: Lsn::INVALID, open: None });
+            Some(Session {
+                confirmed,
+                items: Vec::new(),
+                done: 0,
+                best: Lsn::INVALID,
+                open: None,
+                brought: Lsn::INVALID,
+            });
     }
 
     /// The slot is ours no longer.
@@ -222,6 +254,10 @@ impl Judge {
             last_sent: Duration::ZERO,
             receipted: false,
             marks: self.marking,
+            streamed: true,
+            kept: None,
+            fence: None,
+            unfit: row.unfit,
             settled: false,
         });
         self.hold_place(message, lane);
@@ -234,7 +270,9 @@ impl Judge {
     pub(super) fn hold_place(&mut self, message: usize, lane: usize) {
         self.waiting.messages += 1;
         self.waiting.bytes += self.messages[message].size;
-        self.lanes[lane].queue.push(message);
+        if !self.messages[message].unfit {
+            self.lanes[lane].queue.push(message);
+        }
     }
 
     fn wait_for(&mut self, message: usize) {
@@ -248,7 +286,9 @@ impl Judge {
         if let Some(session) = &mut self.session {
             session.items.push(Item::Candidate(tx.end));
             session.open = None;
+            session.brought = session.brought.max(tx.end);
         }
+        self.pass_fences();
         self.memory.commit(tx.uid, &self.messages);
     }
 
@@ -256,7 +296,9 @@ impl Judge {
     pub(super) fn keepalive(&mut self, wal_end: Lsn) {
         if let Some(session) = self.session.as_mut().filter(|session| session.open.is_none()) {
             session.items.push(Item::Candidate(wal_end));
+            session.brought = session.brought.max(wal_end);
         }
+        self.pass_fences();
     }
 
     // --- positions
@@ -268,6 +310,11 @@ impl Judge {
         while let Some(item) = session.items.get(session.done) {
             match *item {
                 Item::Message(message) if !self.messages[message].settled => break,
+                Item::Message(message)
+                    if self.messages[message].fence.is_some_and(|at| at > session.brought) =>
+                {
+                    break;
+                }
                 Item::Message(_) => {}
                 Item::Candidate(lsn) => session.best = session.best.max(lsn),
             }
@@ -285,7 +332,10 @@ impl Judge {
         ledger: usize,
     ) -> Verdict {
         if let Some(allowed) = self.allowed() {
-            self.hold(Rule::Watermark, watermark == allowed, || {
+            // Fences that join, or that an earlier session did not reach, hold back more.
+            let fenced = self.session.as_ref().is_some_and(|session| self.fences > session.brought);
+            let right = watermark == allowed || (fenced && watermark < allowed);
+            self.hold(Rule::Watermark, right, || {
                 format!("the watermark is {watermark}, the receipts allow {allowed}")
             })?;
             if self.strict {
@@ -295,7 +345,8 @@ impl Judge {
         self.hold(Rule::Window, in_flight == self.waiting, || {
             format!("{in_flight:?} is reported, it is {:?}", self.waiting)
         })?;
-        self.hold(Rule::Window, ledger <= self.messages_max + 1, || {
+        let fences = if self.fences.is_valid() { 3 * self.messages_max + 3 } else { 0 };
+        self.hold(Rule::Window, ledger <= self.messages_max + 1 + fences, || {
             format!("the ledger has {ledger} entries")
         })
     }
@@ -308,7 +359,7 @@ impl Judge {
             let streamed = tx.changes.iter().filter(|c| !c.hidden && tx.id.commit_lsn >= birth);
             for row in streamed.filter_map(|change| change.row) {
                 let receipted = self.ever_receipted.get(row).copied().unwrap_or(false);
-                self.hold(Rule::Lost, receipted, || {
+                self.hold(Rule::Lost, receipted || pg.is_kept(row), || {
                     format!(
                         "{whose} {position} is past row {row} of {:?}, which has no receipt",
                         tx.id
@@ -335,12 +386,15 @@ impl Judge {
 
     /// All faults are over and all was given time: what must be true now.
     pub(super) fn end(&mut self, pg: &Postgres, stored: &[bool]) -> Verdict {
+        let left = pg.kept.rows.iter().find(|row| !pg.rows[row.serial].unfit);
+        self.hold(Rule::Stuck, left.is_none(), || format!("{left:?} is kept at the end"))?;
         self.hold(Rule::Stuck, pg.confirmed() == pg.end(), || {
             format!("{} is confirmed, the WAL ends at {}", pg.confirmed(), pg.end())
         })?;
         self.confirmed(pg)?;
         for row in pg.wal.iter().flat_map(|tx| &tx.changes).filter_map(|change| change.row) {
-            let gone = pg.standing(row) == Standing::DeletedByUser;
+            let unfit = pg.rows[row].unfit && pg.is_kept(row);
+            let gone = unfit || pg.standing(row) == Standing::DeletedByUser;
             self.hold(Rule::Lost, gone || stored.get(row).copied().unwrap_or(false), || {
                 format!("the broker never stored row {row}")
             })?;
@@ -349,6 +403,16 @@ impl Judge {
         self.hold(Rule::Stuck, self.waiting.messages == 0, || {
             format!("{:?} at the end", self.waiting)
         })
+    }
+
+    /// How far the stream was brought.
+    pub(super) fn brought(&self) -> Option<Lsn> {
+        Some(self.session.as_ref()?.brought)
+    }
+
+    /// Those of them that are waited for at the end.
+    pub(super) fn to_drain(&self) -> usize {
+        self.waiting.messages - self.loaded_now
     }
 
     /// Messages without a receipt, or whose rows are not marked.

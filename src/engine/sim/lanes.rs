@@ -69,7 +69,7 @@ impl Judge {
         facts.up = true;
         facts.last_answer = now;
         facts.last_sent = now;
-        self.proven();
+        self.proven(now);
     }
 
     /// A lane is lost, was refused something or could not connect.
@@ -116,7 +116,7 @@ impl Judge {
             format!("message {index} is outstanding on lane {lane} and is sent again")
         })?;
         if lane == self.trial() {
-            self.tried(index, now)?;
+            self.tried(pg, index, now)?;
         } else {
             self.hold(Rule::Order, due == Some(index), || {
                 format!("message {due:?} is due on lane {lane}, {index} is sent")
@@ -133,7 +133,7 @@ impl Judge {
                 )
             },
         )?;
-        let recovered = message.uid.is_none();
+        let recovered = !message.streamed;
         self.write(lane, index, number, now);
         self.first_sending(pg, payload.serial, recovered)
     }
@@ -159,7 +159,8 @@ impl Judge {
         if self.ever_sent[serial] {
             return Ok(());
         }
-        if recovered {
+        let dead = |row: usize| self.ever_dead.get(row).copied().unwrap_or(false);
+        if recovered || dead(serial) {
             self.ever_sent[serial] = true;
             return Ok(());
         }
@@ -172,7 +173,7 @@ impl Judge {
                 let unsent = |row: &usize| !self.ever_sent.get(*row).copied().unwrap_or(false);
                 let streamed = !logged.hidden && Some(tx.id.commit_lsn) >= birth;
                 earlier = logged.row.filter(|&row| streamed && pg.rows[row].key == key);
-                earlier = earlier.filter(unsent);
+                earlier = earlier.filter(unsent).filter(|&row| !dead(row) && !pg.rows[row].unfit);
                 if earlier.is_some() {
                     break 'wal;
                 }

@@ -24,6 +24,11 @@ impl Judge {
             self.ever_receipted.resize(serial + 1, false);
         }
         self.ever_receipted[serial] = true;
+        if self.messages[index].kept.is_some() {
+            // It stays until it is deleted there.
+            self.owed += usize::from(marks);
+            return;
+        }
         self.owed += 1;
         if !marks {
             self.settle(index);
@@ -51,7 +56,7 @@ impl Judge {
         row: usize,
         why: impl FnOnce() -> String,
     ) -> Verdict {
-        let waits = self.marking && pg.standing(row) == Standing::Waiting;
+        let waits = self.marking && pg.standing(row) == Standing::Waiting && !pg.is_kept(row);
         self.hold(Rule::Unmarked, !waits, || format!("row {row} is not marked, and {}", why()))
     }
 
@@ -104,7 +109,11 @@ impl Judge {
         let row = self.messages[message].serial;
         let waits = here && pg.standing(row) == Standing::Waiting;
         self.hold(Rule::Owed, !waits, || format!("row {row} is not marked, and said to be"))?;
-        if !self.messages[message].settled {
+        let its = &mut self.messages[message];
+        if its.kept.is_some() {
+            let owed = std::mem::take(&mut its.marks) && !its.settled;
+            self.owed -= usize::from(owed);
+        } else if !its.settled {
             self.settle(message);
         }
         Ok(())
@@ -121,7 +130,7 @@ impl Judge {
                 continue;
             }
             message.marks = false;
-            if message.receipted {
+            if message.receipted && message.kept.is_none() {
                 forgotten += 1;
                 together.extend(message.uid);
                 self.settle(index);

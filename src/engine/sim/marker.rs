@@ -227,6 +227,9 @@ impl Driver {
             self.pg.end_of(was)
         };
         self.note(format_args!("marks from {end} on are forgotten"));
+        self.engine.table_lost();
+        self.judge.table_lost();
+        self.parker.void = true;
         self.engine.forget_marks_from(end);
         self.tally.marks_forgotten += self.judge.marks_forgotten(end);
     }

@@ -61,6 +61,12 @@ pub(super) enum Misstep {
     MarksNotFlushed,
     /// After several failovers only the latest is thought of.
     LatestEndOnly,
+    /// What is there already is kept again.
+    KeptTwice,
+    /// Something is kept, or deleted, whether or not the slot is held on that server.
+    KeepsUnchecked,
+    /// A job counts as done when the connection was lost after it.
+    UnansweredIsKept,
 }
 
 /// What is wrong with the walpost under judgement.

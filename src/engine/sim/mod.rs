@@ -12,7 +12,8 @@
 //!   the slot, the recovery, the certified snapshot;
 //! - `marker` and `table`: the SQL side that marks rows once they have a receipt, with locks, deletions and
 //!   lost answers;
-//! - `judge`, `identity`, `lanes`, `troubles`, `delivered` and `marked`: the rules, kept with plain lists and nothing
+//! - `kept` and `parker`: the table of what was refused, and the SQL side that keeps it;
+//! - `judge`, `identity`, `lanes`, `troubles`, `parked`, `delivered` and `marked`: the rules, kept with plain lists and nothing
 //!   of the engine's own ideas.
 //!
 //! **How it argues.** The promise is that the position confirmed to PostgreSQL is never past a
@@ -39,11 +40,14 @@ mod delivered;
 mod driver;
 mod identity;
 mod judge;
+mod kept;
 mod lanes;
 mod marked;
 mod marker;
 mod misstep;
 mod mutants;
+mod parked;
+mod parker;
 mod postgres;
 mod pump;
 mod relay;
@@ -70,6 +74,9 @@ const RECEIPT_TIMEOUT: Duration = Duration::from_secs(30);
 const PROBE_AFTER: Duration = Duration::from_secs(5);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const PAUSE_AFTER: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(20);
+const WAIT: Duration = Duration::from_secs(7);
+const MAX_ATTEMPTS: u32 = 4;
 /// The destinations.
 const NAMES: [&str; 3] = ["a", "b", "c"];
 

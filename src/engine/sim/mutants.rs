@@ -8,7 +8,7 @@ use crate::engine::Fault;
 /// Within so many seeds a fault must show.
 const ALL: u64 = 5_000;
 const OUTSIDE: u64 = 40_000;
-/// Of which one in twelve is of a certain shape.
+/// Of which one in thirteen is of a certain shape.
 const IN_SHAPE: u64 = 200_000;
 
 /// The fault shows in one of the schedules, which the sound engine passes.
@@ -71,7 +71,6 @@ mutants! {
     send_while_standby => SendWhileStandby,
     ignore_window => IgnoreWindow,
     refusal_is_receipt => RefusalIsReceipt,
-    refusals_never_halt => RefusalsNeverHalt,
     silent_close_is_innocent => SilentCloseIsInnocent,
     only_the_oldest_is_suspect => OnlyTheOldestIsSuspect,
     down_is_an_attempt => DownIsAnAttempt,
@@ -95,6 +94,14 @@ mutants! {
     failed_mark_is_forgotten => FailedMarkIsForgotten,
     marks_of_the_old_timeline => MarksOfTheOldTimeline,
     progress_ignores_owed => ProgressIgnoresOwed,
+    fence_ignored => FenceIgnored,
+    table_of_the_old_timeline => TableOfTheOldTimeline,
+    parked_is_open => ParkedIsOpen,
+    opens_with_rows_unread => OpensWithRowsUnread,
+    max_parked_ignored => MaxParkedIgnored,
+    pause_ignored => PauseIgnored,
+    delivered_is_kept => DeliveredIsKept,
+    never_condemned => NeverCondemned,
 }
 
 /// The relay's protocol with a deliberate fault.
@@ -129,6 +136,8 @@ mod protocol {
         {
             slot_before_row => SlotBeforeRow in Slots,
             unfinished_slot_kept => UnfinishedSlotKept in Slots,
+            kept_twice => KeptTwice in Parking,
+            keeps_unchecked => KeepsUnchecked in Parking,
         }
         {
             snapshot_before_slot => SnapshotBeforeSlot in Slots,
@@ -157,6 +166,7 @@ mod protocol {
             marks_of_earlier_session => MarksOfEarlierSession in Marks,
             marks_not_flushed => MarksNotFlushed in Marks,
             latest_end_only => LatestEndOnly in Marks,
+            unanswered_is_kept => UnansweredIsKept in Parking,
         }
     }
 }
@@ -187,7 +197,6 @@ mod outside_rules {
         cumulative_receipt => CumulativeReceipt,
         accept_any_receipt => AcceptAnyReceipt,
         refusal_is_receipt => RefusalIsReceipt,
-        refusals_never_halt => RefusalsNeverHalt,
         no_probe => NoProbe,
         probe_is_receipt => ProbeIsReceipt,
         missing_never_noticed => MissingNeverNoticed,

@@ -12,6 +12,7 @@ use crate::engine::TxId;
 use crate::lsn::Lsn;
 use crate::pgoutput::PgTime;
 
+use super::kept::Kept;
 use super::relay_row::{Guard, RelayRow, Snapshot, Update};
 use super::schedule::Schedule;
 use super::slot::{Making, Sender, Slot};
@@ -46,6 +47,8 @@ pub(super) struct Row {
     pub(super) destination: usize,
     pub(super) size: usize,
     pub(super) fate: Fate,
+    /// It can't be sent.
+    pub(super) unfit: bool,
     pub(super) committed: bool,
 }
 
@@ -78,6 +81,8 @@ pub(super) enum Wrote {
     Nothing,
     Relay(Rc<RelayRow>),
     Publication(Guard),
+    /// It wrote to the table of what was refused.
+    Kept(Rc<Kept>),
     /// It marked rows of the outbox, or deleted them.
     Rows(Vec<usize>, Standing),
 }
@@ -110,6 +115,8 @@ pub(super) struct Postgres {
     /// The last row's id: of a sequence that a fork takes back with all else.
     pub(super) next_id: u64,
     pub(super) relay: Option<Rc<RelayRow>>,
+    /// What was refused.
+    pub(super) kept: Rc<Kept>,
     pub(super) publication: Guard,
     pub(super) insert: u64,
     /// The highest position that ever went over the wire, or was waited for: flushed for sure.
@@ -145,6 +152,7 @@ impl Postgres {
             locked: Vec::new(),
             next_id: 0,
             relay: None,
+            kept: Rc::default(),
             publication: Guard { changed_by: 0, good: true },
             insert: FIRST,
             shown: FIRST,
@@ -215,7 +223,8 @@ impl Postgres {
                     key,
                     destination: usize::try_from(key).unwrap() % schedule.destinations,
                     size: if large { rng.usize(1..=600) } else { rng.usize(1..=60) },
-                    fate: fate(rng, schedule.refused),
+                    fate: fate(rng, schedule.refused, schedule.refusals),
+                    unfit: rng.u8(..100) < schedule.unfit,
                     committed: false,
                 });
                 self.rows.len() - 1
@@ -330,13 +339,13 @@ impl Postgres {
     }
 }
 
-fn fate(rng: &mut Rng, refused: u8) -> Fate {
+fn fate(rng: &mut Rng, refused: u8, times: u8) -> Fate {
     if rng.u8(..100) >= refused {
         return Fate::Taken;
     }
     match rng.u8(..3) {
         0 => Fate::RefusedForEver,
-        1 => Fate::RefusedTimes(rng.u8(1..=4)),
-        _ => Fate::ClosedTimes(rng.u8(1..=4)),
+        1 => Fate::RefusedTimes(rng.u8(1..=times)),
+        _ => Fate::ClosedTimes(rng.u8(1..=times)),
     }
 }

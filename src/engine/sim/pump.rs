@@ -116,7 +116,8 @@ impl Driver {
         self.tally.accepted += 1;
         let payload = Payload { message, serial, destination: row.destination };
         let marks = self.schedule.marking.is_some();
-        honest(self.engine.accept(Outgoing { key_hash, size: row.size, marks, payload }))?;
+        let unfit = row.unfit;
+        honest(self.engine.accept(Outgoing { key_hash, size: row.size, marks, unfit, payload }))?;
         self.look()
     }
 
@@ -138,7 +139,7 @@ impl Driver {
     // --- the broker
 
     pub(super) fn connect(&mut self, lane: usize) -> Verdict {
-        if self.broker.up(lane) || !self.engine.needs_lane(lane) {
+        if self.broker.up(lane) || !self.engine.needs_lane(lane, self.now) {
             return Ok(());
         }
         if self.broker.unreachable {

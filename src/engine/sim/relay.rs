@@ -263,6 +263,9 @@ impl Driver {
         self.forget_marks();
         self.engine.session_started(confirmed);
         self.judge.session_started(confirmed);
+        let found = self.in_table();
+        self.judge.looked_by_name(&found, self.now);
+        self.engine.looked(found, self.now);
         self.look()
     }
 
@@ -321,15 +324,15 @@ impl Driver {
             self.tally.recovered += 1;
             let payload = Payload { message, serial, destination: row.destination };
             let marks = self.schedule.marking.is_some();
-            honest(
-                self.engine.recover(created, Outgoing { key_hash, size: row.size, marks, payload }),
-            )?;
+            let unfit = row.unfit;
+            let outgoing = Outgoing { key_hash, size: row.size, marks, unfit, payload };
+            honest(self.engine.recover(created, outgoing))?;
         }
         let done = rows.is_empty() && self.engine.is_drained();
         self.judge.hold(
             Rule::Window,
-            self.engine.is_drained() == (self.judge.waiting() == 0),
-            || format!("drained with {} messages in flight", self.judge.waiting()),
+            self.engine.is_drained() == (self.judge.to_drain() == 0),
+            || format!("drained with {} messages in flight", self.judge.to_drain()),
         )?;
         self.relay.stage = Stage::Chunk(rows, last);
         if done {

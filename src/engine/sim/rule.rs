@@ -27,6 +27,8 @@ pub(super) enum Rule {
     Receipt,
     /// A destination is taken for refused, or tried, or told of wrongly.
     Refusal,
+    /// Something is kept, or called done for it, wrongly.
+    Parking,
     /// Halted without need.
     Halt,
     /// An honest stream was called malformed.

@@ -3,10 +3,12 @@
 
 use fastrand::Rng;
 
-use crate::engine::Settings;
+use crate::engine::{Retry, Settings};
 
 use super::table::Standing;
-use super::{FIRST_WAIT, PAUSE_AFTER, PROBE_AFTER, RECEIPT_TIMEOUT};
+use super::{
+    FIRST_WAIT, MAX_ATTEMPTS, PAUSE, PAUSE_AFTER, PROBE_AFTER, RECEIPT_TIMEOUT, WAIT,
+};
 
 /// One thing that may happen next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,10 @@ pub(super) enum Step {
     Lock,
     /// A user deletes a row.
     UserDeletes,
+    /// The SQL side goes on with keeping what is refused.
+    Park,
+    /// An operator has dead letters sent again.
+    Operator,
 }
 
 /// The kinds of trouble that a schedule dwells on.
@@ -90,6 +96,8 @@ pub(super) enum Shape {
     Kill,
     /// A message that the broker refuses.
     Refusal,
+    /// Destinations that are refused for long.
+    Parking,
     /// The first start, and slots that are lost.
     Slots,
     /// The publication is altered.
@@ -102,7 +110,7 @@ pub(super) enum Shape {
     Storm,
 }
 
-const SHAPES: [Shape; 12] = [
+const SHAPES: [Shape; 13] = [
     Shape::Quiet,
     Shape::Source,
     Shape::Lanes,
@@ -110,6 +118,7 @@ const SHAPES: [Shape; 12] = [
     Shape::Failover,
     Shape::Kill,
     Shape::Refusal,
+    Shape::Parking,
     Shape::Slots,
     Shape::Guard,
     Shape::Certified,
@@ -118,7 +127,7 @@ const SHAPES: [Shape; 12] = [
 ];
 
 /// What happens in every shape, and how often.
-const USUAL: [(Step, u32); 14] = [
+const USUAL: [(Step, u32); 15] = [
     (Step::Write, 14),
     (Step::Read, 30),
     (Step::Pump, 20),
@@ -133,6 +142,7 @@ const USUAL: [(Step, u32); 14] = [
     (Step::Certify, 9),
     (Step::Large, 2),
     (Step::Retain, 2),
+    (Step::Park, 14),
 ];
 
 impl Shape {
@@ -160,6 +170,22 @@ impl Shape {
                 &[(Step::Kill, 2), (Step::Large, 20), (Step::Crash, 1), (Step::LoseLane, 1)]
             }
             Shape::Refusal => &[(Step::LoseLane, 1), (Step::Unreachable, 2), (Step::LoseSource, 1)],
+            Shape::Parking => &[
+                (Step::Pump, 60),
+                (Step::Take, 60),
+                (Step::Answer, 60),
+                (Step::Connect, 60),
+                (Step::WaitLong, 40),
+                (Step::Operator, 4),
+                (Step::LoseSource, 2),
+                (Step::LoseLane, 2),
+                (Step::Kill, 2),
+                (Step::Failover, 1),
+                (Step::Crash, 1),
+                (Step::Unreachable, 1),
+                (Step::Checkpoint, 2),
+                (Step::UserDeletes, 1),
+            ],
             Shape::Slots => &[
                 (Step::LoseSlot, 6),
                 (Step::Kill, 6),
@@ -238,6 +264,14 @@ pub(super) struct Schedule {
     pub(super) swallowed: u8,
     /// Of 100 rows, how many are refused by the broker.
     pub(super) refused: u8,
+    /// So often at most what is refused for a while only.
+    pub(super) refusals: u8,
+    /// Of 100 rows, how many can't be sent.
+    pub(super) unfit: u8,
+    /// So many messages are kept to be sent again.
+    pub(super) max_parked: usize,
+    /// The relay halts when a destination is exhausted.
+    pub(super) halts: bool,
     /// Of 100 transactions, how many are larger than the window.
     pub(super) large: u8,
     /// Of the relays that are replaced, some are only frozen.
@@ -279,6 +313,7 @@ impl Schedule {
         // What takes many steps needs peace between two kinds of trouble.
         let peace = match shape {
             Shape::Slots => rng.u32(2..=8),
+            Shape::Parking => rng.u32(4..=10),
             _ if young => rng.u32(1..=6),
             _ => 1,
         };
@@ -290,16 +325,20 @@ impl Schedule {
         let total = weights.iter().map(|(_, weight)| weight).sum();
         let silent = matches!(shape, Shape::Silence | Shape::Storm);
         let refusing =
-            matches!(shape, Shape::Refusal) || (shape == Shape::Storm && rng.u8(..4) == 0);
+            matches!(shape, Shape::Refusal | Shape::Parking) || (shape == Shape::Storm && rng.u8(..4) == 0);
         let messages = if rng.bool() { rng.usize(1..=4) } else { rng.usize(4..=16) };
         Schedule {
             shape,
-            steps: rng.usize(60..=if young || shape == Shape::Kill { 800 } else { 400 }),
-            lanes: if shape == Shape::Refusal { rng.usize(2..=3) } else { rng.usize(1..=3) },
+            steps: match shape {
+                Shape::Parking => rng.usize(500..=3_000),
+                _ if young || shape == Shape::Kill => rng.usize(60..=800),
+                _ => rng.usize(60..=400),
+            },
+            lanes: if matches!(shape, Shape::Refusal | Shape::Parking) { rng.usize(2..=3) } else { rng.usize(1..=3) },
             messages,
             bytes: if rng.bool() { 100_000 } else { rng.usize(50..=400) },
             ring: if rng.u8(..3) == 0 { rng.usize(1..=4) } else { 1000 },
-            keys: if shape == Shape::Refusal { 5 } else { rng.u64(1..=5) },
+            keys: if matches!(shape, Shape::Refusal | Shape::Parking) { 5 } else { rng.u64(1..=5) },
             destinations: match shape {
                 Shape::Refusal => rng.usize(1..=2),
                 _ => rng.usize(1..=super::NAMES.len()),
@@ -310,9 +349,14 @@ impl Schedule {
             swallowed: if silent { rng.u8(0..=15) } else { 0 },
             refused: match shape {
                 Shape::Refusal => rng.u8(1..=20),
+                Shape::Parking => rng.u8(10..=60),
                 _ if refusing => rng.u8(1..=6),
                 _ => 0,
             },
+            refusals: if shape == Shape::Parking { rng.u8(4..=12) } else { 4 },
+            unfit: if shape == Shape::Parking && rng.bool() { 5 } else { 0 },
+            max_parked: if rng.bool() { rng.usize(2..=8) } else { 1000 },
+            halts: refusing && rng.u8(..4) == 0,
             large: if matches!(shape, Shape::Kill | Shape::Slots | Shape::Marks) {
                 20
             } else if rng.u8(..3) == 0 {
@@ -346,8 +390,15 @@ impl Schedule {
             receipt_timeout: RECEIPT_TIMEOUT,
             probe_after: PROBE_AFTER,
             ring: self.ring,
-            first_wait: FIRST_WAIT,
-            pause_after: PAUSE_AFTER,
+            retry: Retry {
+                first_wait: FIRST_WAIT,
+                pause_after: PAUSE_AFTER,
+                pause: PAUSE,
+                wait: WAIT,
+                max_attempts: MAX_ATTEMPTS,
+                max_parked: self.max_parked as u64,
+                halts: self.halts,
+            },
         }
     }
 

@@ -107,6 +107,11 @@ impl Postgres {
         Some(confirmed)
     }
 
+    /// Which transaction is being sent.
+    pub(super) fn reading(&self) -> usize {
+        self.sender.as_ref().map_or(0, |sender| sender.next)
+    }
+
     /// Ends the walsender.
     pub(super) fn stop(&mut self) {
         self.sender = None;

@@ -35,6 +35,12 @@ pub(super) struct Tally {
     pub(super) marks_refused: u64,
     pub(super) marks_unanswered: u64,
     pub(super) marks_forgotten: u64,
+    pub(super) parked: u64,
+    pub(super) kept: u64,
+    pub(super) condemned: u64,
+    pub(super) sent_again: u64,
+    pub(super) jobs_failed: u64,
+    pub(super) full_up: u64,
 }
 
 impl Tally {
@@ -72,5 +78,11 @@ impl Tally {
         self.marks_refused += other.marks_refused;
         self.marks_unanswered += other.marks_unanswered;
         self.marks_forgotten += other.marks_forgotten;
+        self.parked += other.parked;
+        self.kept += other.kept;
+        self.condemned += other.condemned;
+        self.sent_again += other.sent_again;
+        self.jobs_failed += other.jobs_failed;
+        self.full_up += other.full_up;
     }
 }

@@ -78,6 +78,12 @@ fn all_kinds_of_trouble_come() {
         marks_refused,
         marks_unanswered,
         marks_forgotten,
+        parked,
+        kept,
+        condemned,
+        sent_again,
+        jobs_failed,
+        full_up,
     } = all;
     for (what, times) in [
         ("accepted", accepted / 10),
@@ -88,7 +94,7 @@ fn all_kinds_of_trouble_come() {
         ("probes", probes),
         ("closes", closes),
         ("refusals", refusals),
-        ("halts", halts),
+        ("halts", halts * 8),
         ("closed", closed),
         ("tried", tried),
         ("opened", opened),
@@ -112,6 +118,12 @@ fn all_kinds_of_trouble_come() {
         ("marks refused", marks_refused),
         ("marks unanswered", marks_unanswered),
         ("marks forgotten", marks_forgotten),
+        ("parked", parked),
+        ("kept", kept),
+        ("condemned", condemned * 3),
+        ("sent again", sent_again),
+        ("jobs failed", jobs_failed),
+        ("full up", full_up),
     ] {
         assert!(times >= 50, "{what}: too few in {all:?}");
     }

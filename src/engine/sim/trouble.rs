@@ -1,5 +1,7 @@
 //! What happens to the model PostgreSQL.
 
+use std::rc::Rc;
+
 use fastrand::Rng;
 
 use crate::lsn::Lsn;
@@ -112,6 +114,7 @@ impl Postgres {
     /// What the transactions wrote, from the beginning.
     fn replay(&mut self) {
         self.relay = None;
+        self.kept = Rc::default();
         self.publication = Guard { changed_by: 0, good: true };
         self.standings.clear();
         self.by_id.clear();
@@ -121,6 +124,7 @@ impl Postgres {
             match &tx.wrote {
                 Wrote::Nothing => {}
                 Wrote::Relay(row) => self.relay = Some(row.clone()),
+                Wrote::Kept(kept) => self.kept = Rc::clone(kept),
                 Wrote::Publication(guard) => self.publication = *guard,
                 Wrote::Rows(rows, to) => self.stand(rows, *to),
             }

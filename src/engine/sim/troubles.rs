@@ -7,19 +7,30 @@ use crate::engine::{Halt, LaneDown, Notice, Receipt};
 
 use super::judge::Judge;
 use super::rule::{Rule, Verdict};
-use super::{FIRST_WAIT, NAMES, PAUSE_AFTER};
+use super::postgres::Postgres;
+use super::{FIRST_WAIT, MAX_ATTEMPTS, NAMES, PAUSE, PAUSE_AFTER, WAIT};
+
+/// How far a destination is whose messages are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parked {
+    Parked,
+    Draining,
+    Condemned,
+}
 
 /// A destination that is set aside.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Facts {
-    attempts: u32,
-    unproven: bool,
-    next: Duration,
-    width: usize,
-    /// So often the broker has said why.
-    said: u32,
-    /// It has, the latest time.
-    in_words: bool,
+    pub(super) attempts: u32,
+    pub(super) unproven: bool,
+    pub(super) next: Duration,
+    pub(super) width: usize,
+    /// It is parked.
+    pub(super) parked: Option<Parked>,
+    /// No row of it was found.
+    pub(super) emptied: bool,
+    /// Its rows are dead.
+    pub(super) made_dead: bool,
 }
 
 impl Judge {
@@ -42,10 +53,9 @@ impl Judge {
             for trouble in self.troubled.values_mut().filter(|trouble| trouble.unproven) {
                 trouble.unproven = false;
                 trouble.attempts -= 1;
-                trouble.said -= u32::from(trouble.in_words);
             }
         }
-        let Some(oldest) = sent.iter().min().copied() else { return };
+        let Some(oldest) = sent.first().copied() else { return };
         let (named, words) = match why {
             LaneDown::ConnectFailed => return,
             LaneDown::Lost if missing.is_some() => (missing, None),
@@ -59,9 +69,8 @@ impl Judge {
         };
         if lane == self.trial() {
             let destination = self.messages[oldest].destination;
-            let said = why != LaneDown::Lost || missing.is_some();
             let attempt = sent.len() == 1 || named == Some(oldest);
-            self.refused(destination, attempt, (said, words), now);
+            self.refused(destination, attempt, words, now);
             return;
         }
         if why == LaneDown::Lost && missing.is_none() && stuck != Some(oldest) {
@@ -80,20 +89,26 @@ impl Judge {
         &mut self,
         of: usize,
         attempt: bool,
-        (why_said, words): (bool, Option<String>),
+        words: Option<String>,
         now: Duration,
     ) {
         let Some(trouble) = self.troubled.get_mut(&of) else { return };
         trouble.width = 1;
-        trouble.next = now + FIRST_WAIT;
+        let counted = trouble.parked.is_some_and(|state| state != Parked::Draining);
+        if !counted {
+            let wait = if trouble.parked.is_some() && attempt { WAIT } else { FIRST_WAIT };
+            trouble.next = now + wait;
+        }
+        if trouble.parked == Some(Parked::Draining) {
+            trouble.parked = Some(Parked::Parked);
+        }
         if attempt {
-            trouble.attempts += 1;
-            trouble.in_words = why_said;
-            trouble.said += u32::from(why_said);
+            trouble.attempts += u32::from(!counted);
             trouble.unproven = true;
             let attempts = trouble.attempts;
             self.expect_refused(of, attempts, words);
         }
+        self.unload(Some(of));
     }
 
     fn expect_refused(&mut self, of: usize, attempts: u32, words: Option<String>) {
@@ -115,8 +130,7 @@ impl Judge {
                 unproven: certain,
                 next: now + wait,
                 width: 1,
-                said: u32::from(certain),
-                in_words: certain,
+                ..Facts::default()
             };
             self.troubled.insert(of, facts);
             if certain {
@@ -130,27 +144,52 @@ impl Judge {
     }
 
     /// A connection was made: whatever was refused before was refused by a broker that is there.
-    pub(super) fn proven(&mut self) {
-        self.troubled.values_mut().for_each(|trouble| trouble.unproven = false);
+    /// Those that were refused too often are parked, or condemned.
+    pub(super) fn proven(&mut self, now: Duration) {
+        for (&of, trouble) in &mut self.troubled {
+            if !std::mem::take(&mut trouble.unproven) {
+                continue;
+            }
+            let (attempts, destination) = (trouble.attempts, NAMES[of].to_owned());
+            let words = String::new();
+            if trouble.parked.is_none() && attempts >= PAUSE_AFTER {
+                trouble.parked = Some(Parked::Parked);
+                trouble.next = now + PAUSE;
+                let (destination, words) = (destination.clone(), words.clone());
+                self.notices.push_back(Notice::Parked { destination, attempts, words });
+            }
+            let condemned = trouble.parked == Some(Parked::Condemned);
+            if attempts >= MAX_ATTEMPTS && !condemned && !self.halts {
+                trouble.parked = Some(Parked::Condemned);
+                trouble.next = now + PAUSE;
+                trouble.made_dead = false;
+                self.notices.push_back(Notice::Condemned { destination, attempts, words });
+            }
+        }
     }
 
     /// A message has its receipt on the trial lane.
     pub(super) fn taken_on_trial(&mut self, message: usize) {
         let of = self.messages[message].destination;
-        let left = self.messages.iter().any(|m| m.destination == of && !m.receipted);
         let Some(trouble) = self.troubled.get_mut(&of) else { return };
         trouble.attempts = 0;
-        trouble.said = 0;
         trouble.unproven = false;
         trouble.width += 1;
-        if !left {
-            self.troubled.remove(&of);
-            self.notices.push_back(Notice::Opened { destination: NAMES[of].to_owned() });
+        if trouble.parked.is_some() {
+            trouble.parked = Some(Parked::Draining);
         }
     }
 
     /// The engine tells people something: it is what happened.
-    pub(super) fn noticed(&mut self, said: &Notice) -> Verdict {
+    pub(super) fn noticed(&mut self, pg: &Postgres, said: &Notice) -> Verdict {
+        match said {
+            Notice::Opened { destination } => {
+                let of = NAMES.iter().position(|name| name == destination);
+                return self.opened(pg, of.unwrap_or_default());
+            }
+            Notice::Full => return Ok(()),
+            _ => {}
+        }
         let expected = self.notices.pop_front();
         // The engine has words of its own for what the broker did without any.
         let same = match (expected.clone(), said.clone()) {
@@ -162,6 +201,14 @@ impl Judge {
                 Some(Notice::Suspected { destinations, words }),
                 Notice::Suspected { destinations: many, words: said },
             ) => destinations == many && (words == said || words.is_empty()),
+            (
+                Some(Notice::Parked { destination, attempts, .. }),
+                Notice::Parked { destination: of, attempts: times, .. },
+            )
+            | (
+                Some(Notice::Condemned { destination, attempts, .. }),
+                Notice::Condemned { destination: of, attempts: times, .. },
+            ) => destination == of && attempts == times,
             (expected, said) => expected == Some(said),
         };
         self.hold(Rule::Refusal, same, || format!("{said:?} is told, it is {expected:?}"))
@@ -174,7 +221,7 @@ impl Judge {
     }
 
     /// A message goes out on the trial lane.
-    pub(super) fn tried(&self, message: usize, now: Duration) -> Verdict {
+    pub(super) fn tried(&self, pg: &Postgres, message: usize, now: Duration) -> Verdict {
         let of = self.messages[message].destination;
         let on_trial = &self.lanes[self.trial()].outstanding;
         let Some(trouble) = self.troubled.get(&of) else {
@@ -187,7 +234,13 @@ impl Judge {
         self.hold(Rule::Refusal, alone && room, || {
             format!("message {message} is tried beside {on_trial:?}: {trouble:?}")
         })?;
-        self.hold(Rule::Refusal, !on_trial.is_empty() || trouble.next <= now, || {
+        // A row's attempt was counted at its time.
+        let row = self.messages[message].kept;
+        self.hold(Rule::Refusal, row.is_some() == trouble.parked.is_some(), || {
+            format!("message {message} is tried, row {row:?}: {trouble:?}")
+        })?;
+        let early = row.is_none() && trouble.next > now;
+        self.hold(Rule::Refusal, !on_trial.is_empty() || !early, || {
             format!("message {message} is tried too early: {trouble:?}")
         })?;
         let elsewhere = self.lanes[..self.trial()]
@@ -197,9 +250,14 @@ impl Judge {
         self.hold(Rule::Refusal, elsewhere.is_none(), || {
             format!("message {message} is tried while {elsewhere:?} has no receipt")
         })?;
+        if let Some(id) = row {
+            return self.row_is_next(pg, message, id);
+        }
         let is_due = |(index, other): &(usize, &super::judge::Message)| {
             other.destination == of
                 && !other.receipted
+                && !other.settled
+                && !other.unfit
                 && on_trial.iter().all(|o| o.message != *index)
         };
         let due = self.messages.iter().enumerate().find(is_due).map(|(index, _)| index);
@@ -210,14 +268,29 @@ impl Judge {
 
     /// The engine halts: this message was refused so often in a row.
     pub(super) fn halt(&self, halt: &Halt) -> Verdict {
-        let its = |message: &super::judge::Message| message.number == Some(halt.receipt.0);
-        let of = self.messages.iter().find(|message| its(message)).map(|m| m.destination);
-        let oldest = self.messages.iter().find(|m| Some(m.destination) == of && !m.receipted);
-        let trouble = of.and_then(|of| self.troubled.get(&of));
-        let said = trouble.is_some_and(|t| t.in_words && t.said == halt.times);
-        let enough = said && halt.times >= PAUSE_AFTER;
-        self.hold(Rule::Halt, enough && oldest.is_some_and(its), || {
+        let of = NAMES.iter().position(|name| *name == halt.destination);
+        let attempts = of.and_then(|of| self.troubled.get(&of)).map(|facts| facts.attempts);
+        let enough = halt.times >= MAX_ATTEMPTS && attempts == Some(halt.times) && self.halts;
+        self.hold(Rule::Halt, enough, || {
             format!("{halt:?} after too few refusals: {:?}", self.troubled)
+        })
+    }
+
+    /// A row out of the table is sent: it is the next of what is to be sent again.
+    fn row_is_next(&self, pg: &Postgres, message: usize, id: i64) -> Verdict {
+        let of = self.messages[message].destination;
+        if self.troubled.get(&of).and_then(|facts| facts.parked) == Some(Parked::Condemned) {
+            return Ok(());
+        }
+        let on_trial = &self.lanes[self.trial()].outstanding;
+        let taken = |row: i64| {
+            on_trial.iter().any(|o| self.messages[o.message].kept == Some(row))
+                || self.messages.iter().any(|m| m.kept == Some(row) && m.receipted)
+        };
+        let mut rows = pg.retrying(of).filter(|row| !row.again && row.id < id);
+        let before = rows.find(|row| !taken(row.id)).map(|row| row.id);
+        self.hold(Rule::Order, before.is_none(), || {
+            format!("row {before:?} is to be sent, {id} is")
         })
     }
 }

@@ -1,0 +1,390 @@
+//! Parking (rule 5, `docs/design.md`): a destination that the broker refuses again and again keeps its
+//! messages in a table, so that they hold neither the log nor memory nor anybody else.
+//!
+//! Whoever speaks SQL takes one [`Job`] at a time and reports its [`Outcome`]; where that is not known
+//! the job comes again, and does nothing twice. A destination's states: *parked* (what comes is kept, only
+//! the oldest row is tried), *draining* (the oldest was taken: rows are sent in their order, what comes is
+//! kept behind them, or waits in the window once few are left), then open again; or *condemned* (what is
+//! kept is dead, only the newest is tried).
+
+mod drain;
+mod jobs;
+mod keep;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::trouble::Trouble;
+use super::types::{Action, Addressed, ChangeId, Halt, Notice, Outgoing, Receipt, TxId};
+use super::window::Key;
+use super::{Engine, ledger};
+use crate::lsn::Lsn;
+use crate::pgtime::PgTime;
+
+/// What the SQL side is to do. All of it takes effect only while the slot is ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Insert these messages in this order; what is there already stays as it is.
+    Keep(Vec<Keep>),
+    /// Raise the attempts of the oldest row of a destination that is to be sent again, and hand it
+    /// over.
+    Attempt {
+        /// Which.
+        destination: String,
+        /// The newest of the dead in place of it.
+        newest_dead: bool,
+    },
+    /// Hand over the rows of a destination that are to be sent again, oldest first.
+    Load {
+        /// Which.
+        destination: String,
+        /// Those with larger ids.
+        after: i64,
+        /// At most so many, and so many bytes; at least one.
+        messages: usize,
+        /// See there.
+        bytes: usize,
+    },
+    /// Delete these rows: their messages are delivered.
+    Delivered(Vec<i64>),
+    /// What is known of the oldest row of a destination.
+    Note {
+        /// Its id.
+        id: i64,
+        /// How often it was refused.
+        attempts: u32,
+        /// The broker's words.
+        words: String,
+        /// When it is tried again.
+        next_in: Duration,
+    },
+    /// All rows of the destination are dead.
+    Condemn {
+        /// Which.
+        destination: String,
+    },
+    /// Look what there is: operators may have changed it.
+    Look,
+}
+
+/// A message to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Its number.
+    pub receipt: Receipt,
+    /// What it is recognised by; none: its row came out of the outbox table.
+    pub identity: Option<(TxId, ChangeId)>,
+    /// Its outbox row may be gone, and its id another row's.
+    pub foreign: bool,
+    /// It is not to be sent again.
+    pub dead: bool,
+    /// How often it was refused.
+    pub attempts: u32,
+    /// The broker's words; empty for what is unfit.
+    pub words: String,
+    /// When it is tried again; none: when those before it are delivered.
+    pub next_in: Option<Duration>,
+}
+
+/// A row that is handed over.
+#[derive(Debug)]
+pub struct Stored<M> {
+    /// Its id.
+    pub id: i64,
+    /// Attempts that were begun.
+    pub attempts: u32,
+    /// The transaction that it came with, where that is known.
+    pub transaction: Option<TxId>,
+    /// When that was committed, or when it failed.
+    pub commit_time: PgTime,
+    /// The message.
+    pub outgoing: Outgoing<M>,
+}
+
+/// The rows of a destination that are to be sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InTable {
+    /// Which.
+    pub destination: String,
+    /// How many.
+    pub rows: u64,
+    /// How often the oldest was refused.
+    pub attempts: u32,
+    /// When that is tried again.
+    pub next_in: Duration,
+    /// The broker's words.
+    pub words: String,
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub enum Outcome<M> {
+    /// Nothing, or nobody knows.
+    Failed,
+    /// All are there; a position at or past the end of that.
+    Kept(Lsn),
+    /// The oldest row; none: there is none.
+    Attempted(Option<Box<Stored<M>>>),
+    /// The next rows, and how many there are behind them.
+    Loaded {
+        /// In the order of their ids.
+        rows: Vec<Stored<M>>,
+        /// Behind the last of them.
+        unread: u64,
+    },
+    /// It is done.
+    Done,
+    /// What there is.
+    Looked(Vec<InTable>),
+}
+
+/// How far a destination is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Parked,
+    Draining,
+    Condemned,
+}
+
+/// A destination whose messages are kept.
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) state: State,
+    /// Its rows that are to be sent again, as far as known.
+    pub(super) rows: u64,
+    /// Of them, those behind the last that was handed over; and whether there may be more.
+    unread: u64,
+    unsure: bool,
+    /// The last that was handed over.
+    after: i64,
+    /// Rows that were handed over and are in no lane.
+    pub(super) loaded: BTreeMap<i64, Key>,
+    /// Its rows in the window.
+    held: usize,
+    /// Its messages that are being kept, or perhaps are.
+    keeping: usize,
+    /// The row whose attempt was counted last.
+    head: Option<i64>,
+    /// Its rows are to be made dead.
+    condemn: bool,
+}
+
+impl Parked {
+    fn new(rows: u64) -> Self {
+        Parked {
+            state: State::Parked,
+            rows,
+            unread: 0,
+            unsure: true,
+            after: i64::MIN,
+            loaded: BTreeMap::new(),
+            held: 0,
+            keeping: 0,
+            head: None,
+            condemn: false,
+        }
+    }
+
+    /// Whether a turn on the trial lane makes sense.
+    pub(super) fn may_be_tried(&self) -> bool {
+        if !self.loaded.is_empty() {
+            return true;
+        }
+        match self.state {
+            State::Parked => self.held == 0 && self.keeping == 0 && self.rows > 0,
+            State::Condemned => self.held == 0 && self.keeping == 0 && !self.condemn,
+            State::Draining => false,
+        }
+    }
+
+    /// Whether its oldest row must be asked for first.
+    pub(super) fn needs_attempt(&self) -> bool {
+        self.counts_first() && self.loaded.is_empty()
+    }
+
+    /// Whether an attempt is counted before the message is sent.
+    pub(super) fn counts_first(&self) -> bool {
+        self.state != State::Draining
+    }
+}
+
+/// What the SQL side does, and is to do.
+#[derive(Default)]
+pub(super) struct Parking {
+    running: Option<Running>,
+    /// What it does is of no use any more.
+    void: bool,
+    /// Not before: the last has failed.
+    again_at: Duration,
+    /// These are perhaps kept.
+    keeping: Vec<Keep>,
+    /// The latest job was to keep something.
+    kept_last: bool,
+    /// Messages that can't be sent.
+    pub(super) unfit: VecDeque<Receipt>,
+    delivered: VecDeque<(i64, Receipt)>,
+    notes: VecDeque<Note>,
+    /// The oldest row of the destination whose turn it is is asked for.
+    pub(super) attempting: bool,
+    look_at: Duration,
+    /// As many messages are kept as may be.
+    full: bool,
+    /// What messages out of the table are held under.
+    pub(super) record: Option<ledger::Key>,
+}
+
+#[derive(Debug)]
+enum Running {
+    Keep,
+    Attempt(Box<str>),
+    Load(Box<str>),
+    Delivered(Vec<(i64, Receipt)>),
+    Note(Note),
+    Condemn(Box<str>),
+    Look,
+}
+
+#[derive(Clone, Debug)]
+struct Note {
+    id: i64,
+    attempts: u32,
+    words: Box<str>,
+    next: Duration,
+}
+
+impl<M: Addressed> Engine<M> {
+    /// Whether as many messages are kept as may be, so that the stream is held.
+    #[must_use]
+    pub fn is_parking_full(&self) -> bool {
+        self.parking.full
+    }
+
+    /// Messages in the window that came out of the table.
+    pub(super) fn loaded(&self) -> usize {
+        self.parking.record.and_then(|key| self.ledger.get(key)).map_or(0, |r| r.unreceipted)
+    }
+
+    /// Rows that are to be sent again, of all destinations.
+    fn rows(&self) -> u64 {
+        let all = self.troubles.by_destination.values();
+        all.filter_map(|trouble| trouble.parked.as_ref()).map(|parked| parked.rows).sum()
+    }
+
+    /// The broker is there, and has refused these so often.
+    pub(super) fn exhaust(&mut self, name: &str, now: Duration) {
+        let retry = self.settings.retry;
+        let Some(trouble) = self.troubles.by_destination.get_mut(name) else { return };
+        let (attempts, words) = (trouble.attempts, String::from(&*trouble.words));
+        let destination = || name.to_owned();
+        if trouble.parked.is_none() && attempts >= retry.pause_after {
+            trouble.parked = Some(Parked::new(0));
+            trouble.next = now + retry.pause;
+            self.notice(Notice::Parked { destination: destination(), attempts, words: words.clone() });
+        }
+        if attempts < retry.max_attempts || fault!(self, NeverCondemned) {
+            return;
+        }
+        if retry.halts {
+            let halt = Halt { destination: destination(), times: attempts, words };
+            self.actions.push_back(Action::Halt(halt));
+            return;
+        }
+        let Some(trouble) = self.troubles.by_destination.get_mut(name) else { return };
+        let Some(parked) = &mut trouble.parked else { return };
+        if parked.state != State::Condemned {
+            parked.state = State::Condemned;
+            parked.condemn = true;
+            trouble.next = now + retry.pause;
+            self.notice(Notice::Condemned { destination: destination(), attempts, words });
+        }
+    }
+
+    /// What the SQL side found: before the stream of a session is read, and from time to time.
+    pub fn looked(&mut self, found: Vec<InTable>, now: Duration) {
+        let mut known: Vec<Box<str>> = self.troubles.by_destination.keys().cloned().collect();
+        for InTable { destination, rows, attempts, next_in, words } in found {
+            known.retain(|name| **name != *destination);
+            let next = now + next_in;
+            // What is to be deleted may be among them, or not.
+            let rows = rows + self.to_delete(&destination);
+            if !self.troubles.by_destination.contains_key(&*destination) {
+                let words = words.clone().into();
+                let trouble = Trouble { next, width: 1, words, ..Trouble::default() };
+                self.troubles.by_destination.insert(destination.clone().into(), trouble);
+                self.count_out(&destination);
+            }
+            let Some(trouble) = self.troubles.by_destination.get_mut(&*destination) else { continue };
+            let parked = trouble.parked.get_or_insert_with(|| {
+                (trouble.attempts, trouble.next) = (attempts, next);
+                Parked::new(rows)
+            });
+            parked.rows = rows;
+            if parked.state == State::Condemned && !parked.condemn {
+                parked.state = State::Parked;
+                (trouble.attempts, trouble.next) = (attempts, next);
+            } else if parked.state == State::Parked && parked.held == 0 {
+                // An operator may have asked for it to be tried now.
+                trouble.next = trouble.next.min(next);
+            }
+        }
+        for name in known {
+            let trouble = self.troubles.by_destination.get_mut(&name);
+            if let Some(parked) = trouble.and_then(|trouble| trouble.parked.as_mut())
+                && parked.held == 0
+            {
+                parked.rows = 0;
+            }
+            self.open_if_drained(&name);
+        }
+        self.sweep(true);
+        self.try_next(now);
+    }
+
+    /// Rows of a destination that are delivered, and not known to be deleted.
+    fn to_delete(&self, destination: &str) -> u64 {
+        let its = |(_, receipt): &&(i64, Receipt)| {
+            self.message(*receipt).is_some_and(|message| message.destination() == destination)
+        };
+        self.parking.delivered.iter().filter(its).count() as u64
+    }
+
+    /// The table is another one: what came out of it is not known to be there.
+    pub(super) fn forget_kept(&mut self) {
+        let names: Vec<Box<str>> = self.troubles.by_destination.keys().cloned().collect();
+        for name in names {
+            self.unload(&name, true);
+            let Some(trouble) = self.troubles.by_destination.get_mut(&name) else { continue };
+            if trouble.parked.take().is_none() {
+                continue;
+            }
+            (trouble.attempts, trouble.next) = (0, Duration::ZERO);
+            (trouble.unproven, trouble.width) = (false, 1);
+            // What was kept comes again, and what waits behind it must not be sent before it.
+            let waiting = std::mem::take(&mut trouble.waiting);
+            if trouble.out == 0 {
+                self.troubles.by_destination.remove(&name);
+            }
+            self.troubles.turn.take_if(|turn| *turn == name);
+            for key in waiting.into_values() {
+                let tx = self.window.get(key).map(|held| held.tx);
+                if let Some(record) = tx.and_then(|tx| self.ledger.get_mut(tx)) {
+                    record.unsure = true;
+                }
+                self.leave(key, Lsn::INVALID);
+            }
+        }
+        self.forget_marks_that_left();
+        let parking = &mut self.parking;
+        parking.void = parking.running.is_some();
+        parking.attempting = false;
+        parking.delivered.clear();
+        parking.notes.clear();
+        for keep in std::mem::take(&mut parking.keeping) {
+            let unfit = |held: &super::window::Held<M>| held.unfit;
+            let key = self.window.find(keep.receipt);
+            if key.and_then(|key| self.window.get(key)).is_some_and(unfit) {
+                parking.unfit.push_back(keep.receipt);
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Parking, step by step.
+
+use super::*;

@@ -243,7 +243,8 @@ impl Store {
         slot: &str,
         ids: &[i64],
     ) -> Result<Vec<Fact>, StoreError> {
-        let sql = "SELECT id, state, destination IS NOT NULL, body IS NOT NULL FROM walpost.undelivered
+        let sql =
+            "SELECT id, state, destination IS NOT NULL, body IS NOT NULL FROM walpost.undelivered
             WHERE slot = $1 AND id = ANY ($2) ORDER BY id";
         let params: [Param<'_>; 2] = [(&slot, Type::TEXT), (&ids, Type::INT8_ARRAY)];
         let fact = |row: &Fields| {

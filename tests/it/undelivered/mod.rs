@@ -1,6 +1,6 @@
 //! `walpost.undelivered`: what a relay and an operator do with it, on a real server.
 
-//mod cli;
+mod cli;
 mod dead_marks;
 mod keeping;
 mod rights;
@@ -11,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
-use walpost::lsn::Lsn;
 use walpost::engine::ChangeId;
+use walpost::lsn::Lsn;
 use walpost::net::PostgresTls;
 use walpost::pgoutput::PgTime;
 use walpost::store::marking::Holder;

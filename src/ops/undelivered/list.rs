@@ -25,7 +25,7 @@ pub(super) fn text(
 ) -> String {
     let slot = one_line(slot);
     if counted.is_empty() {
-        return format!("no such message in walpost.undelivered (slot {slot})\n");
+        return format!("nothing to list in walpost.undelivered (slot {slot})\n");
     }
     let mut lines = vec![HEADINGS.map(str::to_owned)];
     lines.extend(rows.iter().map(|row| cells(row, width.is_some())));
@@ -178,11 +178,12 @@ mod tests {
         let one = [counted("/queue/a", RowState::Retrying, 2)];
         assert_eq!(
             text("s", &rows, &one, None),
-            "\
- ID  STATE     DESTINATION  MESSAGE ID  ATTEMPTS  NEXT    AGE  ERROR
-  7  retrying  /queue/é     m                  3  in 42s  10m  a\\nb\\u{1b}[31m
-123  retrying  /queue/long  m                  3  in 42s  10m  full
-"
+            [
+                " ID  STATE     DESTINATION  MESSAGE ID  ATTEMPTS  NEXT    AGE  ERROR\n",
+                "  7  retrying  /queue/é     m                  3  in 42s  10m  a\\nb\\u{1b}[31m\n",
+                "123  retrying  /queue/long  m                  3  in 42s  10m  full\n",
+            ]
+            .concat()
         );
     }
 
@@ -217,7 +218,7 @@ total: 120 retrying, 4 dead
 ";
         assert!(shown.ends_with(end), "{shown}");
         let nothing = text("s\n", &[], &[], None);
-        assert_eq!(nothing, "no such message in walpost.undelivered (slot s\\n)\n");
+        assert_eq!(nothing, "nothing to list in walpost.undelivered (slot s\\n)\n");
     }
 
     #[test]

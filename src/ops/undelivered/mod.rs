@@ -101,7 +101,9 @@ impl From<StoreError> for UndeliveredError {
 
 impl Counter {
     async fn store(&self) -> Result<Store, StoreError> {
-        Store::connect(&self.connect).await
+        let store = Store::connect(&self.connect).await?;
+        store.take_time().await?;
+        Ok(store)
     }
 
     /// The list, for people.

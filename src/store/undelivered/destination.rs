@@ -38,9 +38,12 @@ pub struct Parked {
     pub retrying: u64,
 }
 
+/// So many rows are given up at once: a flood of them would outlast the timeout of a statement.
+const CHUNK: u64 = 5_000;
+
 impl Store {
-    /// Gives up a destination: what retries is dead. Answers how many. `None`: the slot is not ours, nothing
-    /// was written.
+    /// Gives up a destination: what retries is dead. In chunks, the head last: whoever is killed between them finds
+    /// it as it was. Answers how many. `None`: the slot is not ours, or no longer.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -50,18 +53,27 @@ impl Store {
         destination: &str,
         marks: &[MarkedTable],
     ) -> Result<Option<u64>, StoreError> {
-        let destination = &*clean(destination);
-        match self.condemn_marking(holder, destination, marks).await {
-            // Giving it up comes before telling the tables.
-            Err(error) if error.code().is_some() && !marks.is_empty() && !self.is_closed() => {
-                warn!("dead letters of {destination} are not marked in their table: {error}");
-                self.condemn_marking(holder, destination, &[]).await
+        let (destination, mut marks, mut all) = (&*clean(destination), marks, 0);
+        loop {
+            match self.condemn_some(holder, destination, marks).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(rows)) => {
+                    all += rows;
+                    if rows < CHUNK {
+                        return Ok(Some(all));
+                    }
+                }
+                // Giving it up comes before telling the tables.
+                Err(error) if error.code().is_some() && !marks.is_empty() && !self.is_closed() => {
+                    warn!("dead letters are not marked in their table: {error}");
+                    marks = &[];
+                }
+                Err(error) => return Err(error),
             }
-            condemned => condemned,
         }
     }
 
-    async fn condemn_marking(
+    async fn condemn_some(
         &self,
         holder: Holder<'_>,
         destination: &str,
@@ -84,7 +96,8 @@ impl Store {
         let marked = self.dead_marks(marks, tables).await?.given_up("condemned");
         let sql = format!(
             "{}, condemned AS (UPDATE walpost.undelivered SET state = 'dead', next_attempt_at = NULL
-                WHERE {of} AND (SELECT held FROM ours)
+                WHERE id = ANY (ARRAY(SELECT id FROM walpost.undelivered WHERE {of} ORDER BY id DESC LIMIT {CHUNK}))
+                    AND state = 'retrying' AND (SELECT held FROM ours)
                 RETURNING state, message_id, attempts, table_oid){marked}
             SELECT held, (SELECT count(*) FROM condemned) FROM ours",
             ours()

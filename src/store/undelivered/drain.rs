@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use super::row::{clean, columns, int, kept_row, seconds};
+use super::row::{ascii, clean, columns, int, is_untranslatable, kept_row, seconds};
 use super::{Held, KeptRow, of_destination, ours};
 use crate::store::connect::Store;
 use crate::store::error::StoreError;
@@ -152,13 +152,19 @@ impl Store {
             ours()
         );
         let held = Held::new(holder);
-        let (attempts, error, next_in) = (int(attempts), clean(error), seconds(next_in));
-        let mut params = held.params((&id, Type::INT8));
-        params.extend([
-            (&attempts as _, Type::INT4),
-            (&error as _, Type::TEXT),
-            (&next_in as _, Type::FLOAT8),
-        ]);
-        self.one("keeping a refusal in walpost.undelivered", &sql, &params).await?.get(0)
+        let (attempts, next_in) = (int(attempts), seconds(next_in));
+        let note = async |error: &str| {
+            let mut params = held.params((&id, Type::INT8));
+            params.extend([
+                (&attempts as _, Type::INT4),
+                (&error as _, Type::TEXT),
+                (&next_in as _, Type::FLOAT8),
+            ]);
+            self.one("keeping a refusal in walpost.undelivered", &sql, &params).await?.get(0)
+        };
+        match note(&clean(error)).await {
+            Err(refused) if is_untranslatable(&refused) => note(&ascii(&clean(error))).await,
+            noted => noted,
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use tokio_postgres::types::{PgLsn, Type};
 use tracing::warn;
 
-use super::row::{Micros, clean, headers_json, int, seconds};
+use super::row::{Micros, ascii, clean, headers_json, int, is_untranslatable, seconds};
 use super::{Held, KeptState, NewRow, ours};
 use crate::lsn::Lsn;
 use crate::store::connect::Store;
@@ -29,6 +29,21 @@ impl Store {
         rows: &[NewRow],
         marks: &[MarkedTable],
     ) -> Result<Option<Lsn>, StoreError> {
+        match self.keep_marking(holder, rows, marks).await {
+            Err(error) if is_untranslatable(&error) => {
+                let rows: Vec<NewRow> = rows.iter().map(NewRow::in_ascii).collect();
+                self.keep_marking(holder, &rows, marks).await
+            }
+            kept => kept,
+        }
+    }
+
+    async fn keep_marking(
+        &self,
+        holder: Holder<'_>,
+        rows: &[NewRow],
+        marks: &[MarkedTable],
+    ) -> Result<Option<Lsn>, StoreError> {
         let dead = rows.iter().filter(|row| row.state() == KeptState::Dead);
         let tables = dead.filter_map(|row| row.table.as_ref());
         let tables = tables.map(|(oid, name)| (*oid, name.as_str()));
@@ -41,7 +56,7 @@ impl Store {
             Ok(Some(kept)) => Ok(kept),
             Ok(None) => self.keep_rows(holder, rows, "").await,
             // Keeping them comes before telling their table.
-            Err(error) if error.code().is_some() && !self.is_closed() => {
+            Err(error) if is_of_marks(&error) && !self.is_closed() => {
                 warn!("dead letters are kept, and not marked in their table: {error}");
                 self.keep_rows(holder, rows, "").await
             }
@@ -106,7 +121,26 @@ impl Store {
     }
 }
 
+/// Whether it may work without marks.
+fn is_of_marks(error: &StoreError) -> bool {
+    error.code().is_some() && !is_untranslatable(error)
+}
+
 impl NewRow {
+    /// The same for a database whose encoding lacks some letter: those of the broker's words, say. What was
+    /// read from the database itself, it has.
+    fn in_ascii(&self) -> NewRow {
+        let text = |text: &String| ascii(text);
+        let header = |(name, value): &(String, String)| (ascii(name), ascii(value));
+        NewRow {
+            message_id: self.message_id.as_ref().map(text),
+            key: self.key.as_ref().map(text),
+            headers: self.headers.iter().map(header).collect(),
+            error: ascii(&self.error),
+            ..self.clone()
+        }
+    }
+
     /// What it is kept as.
     fn state(&self) -> KeptState {
         if self.destination.is_some() { self.state } else { KeptState::Dead }

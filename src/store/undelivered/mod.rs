@@ -1,7 +1,7 @@
 //! `walpost.undelivered`: messages that the broker refuses.
 //!
 //! What a relay writes ([`keep`], [`drain`], [`destination`]) goes with the slot: whoever no longer has it
-//! writes nothing. What an operator does ([`operator`]) changes states only, whether a relay runs or not.
+//! writes nothing. What an operator asks ([`listing`]) and does ([`operator`]) changes states only, whether a relay runs or not.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::pgtime::PgTime;
 pub mod destination;
 pub mod drain;
 pub mod keep;
+pub mod listing;
 pub mod operator;
 
 mod dead_mark;
@@ -24,7 +25,8 @@ mod row;
 
 pub use destination::{Parked, ParkedDestination};
 pub use drain::{Attempt, Loaded};
-pub use operator::{Counted, Fact, Filter, Listed, RowState, Shown, Which};
+pub use listing::{Counted, Filter, Listed, RowState, Shown};
+pub use operator::{Discarded, Fact, Retried, Which};
 
 use tokio_postgres::types::Type;
 

@@ -60,6 +60,17 @@ pub(super) fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// The text with a sign in place of whatever is not ASCII.
+pub(super) fn ascii(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii() && c != '\0';
+    text.chars().map(|c| if is_plain(c) { c } else { '?' }).collect()
+}
+
+/// Whether the database's encoding lacks a letter.
+pub(super) fn is_untranslatable(error: &StoreError) -> bool {
+    error.code() == Some("22P05")
+}
+
 /// Headers as a JSON object.
 pub(super) fn headers_json(headers: &[(String, String)]) -> String {
     let pair = |(name, value): &(String, String)| {

@@ -29,8 +29,7 @@ const EPOCH: i64 = 7;
 /// A database whose slot somebody holds who does nothing else.
 struct Stage {
     database: Database<'static>,
-    reader: Child,
-    walsender: u32,
+    reader: Reader,
     store: Store,
 }
 
@@ -42,25 +41,22 @@ impl Stage {
     async fn on(database: Database<'static>) -> Self {
         init::init(&database);
         database.sql(&format!("UPDATE walpost.relay SET state = 'streaming', epoch = {EPOCH}"));
-        let slot = database.name();
-        let reader = hold(database.server(), slot, &database.url());
-        let held = format!(
-            "SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{slot}' AND active"
-        );
-        let walsender =
-            until_some(LONG, "the slot to be held", || database.sql(&held).parse().ok());
+        let reader = Reader::start(database.server(), database.name(), database.name());
         let store = store(&database.url()).await;
-        Stage { database, reader, walsender, store }
+        Stage { database, reader, store }
     }
 
     fn holder(&self) -> Holder<'_> {
-        Holder { slot: self.database.name(), epoch: EPOCH, walsender: self.walsender }
+        Holder { slot: self.database.name(), epoch: EPOCH, walsender: self.reader.walsender }
     }
 
     /// Two that have it no longer: one that somebody came after, and one on another server.
     fn former(&self) -> [Holder<'_>; 2] {
         let holder = self.holder();
-        [Holder { epoch: EPOCH - 1, ..holder }, Holder { walsender: self.walsender + 1, ..holder }]
+        [
+            Holder { epoch: EPOCH - 1, ..holder },
+            Holder { walsender: self.reader.walsender + 1, ..holder },
+        ]
     }
 
     async fn keep(&self, rows: &[NewRow]) -> Lsn {
@@ -78,13 +74,6 @@ impl Stage {
     }
 }
 
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = self.reader.kill();
-        let _ = self.reader.wait();
-    }
-}
-
 async fn store(url: &str) -> Store {
     let settings = ConnectSettings {
         client: url.parse().unwrap(),
@@ -94,17 +83,39 @@ async fn store(url: &str) -> Store {
     Store::connect(&settings).await.unwrap()
 }
 
-/// A program that reads the slot and confirms what it reads.
-fn hold(server: &Postgres, slot: &str, url: &str) -> Child {
-    let own = server.bindir().join("pg_recvlogical");
-    let program = if own.exists() { own.as_path() } else { Path::new("pg_recvlogical") };
-    Command::new(program)
-        .args(["--start", "-S", slot, "-d", url, "-f", "/dev/null"])
-        .args(["-o", "proto_version=1", "-o", "publication_names=walpost"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+/// A program that reads a slot and confirms what it reads. Ended on drop.
+struct Reader {
+    child: Child,
+    walsender: u32,
+}
+
+impl Reader {
+    /// Begins to read, and waits until it has the slot.
+    fn start(server: &Postgres, database: &str, slot: &str) -> Self {
+        let own = server.bindir().join("pg_recvlogical");
+        let program = if own.exists() { own.as_path() } else { Path::new("pg_recvlogical") };
+        let child = Command::new(program)
+            .args(["--start", "-S", slot, "-d", &server.url(database), "-f", "/dev/null"])
+            .args(["-o", "proto_version=1", "-o", "publication_names=walpost"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut reader = Reader { child, walsender: 0 };
+        let held = format!(
+            "SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{slot}' AND active"
+        );
+        let pid = || server.sql(database, &held).parse().ok();
+        reader.walsender = until_some(LONG, "the slot to be held", pid);
+        reader
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// A message that came from the slot: the `nth` of its transaction.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use walpost::store::marking::Holder;
 use walpost::store::schema;
-use walpost::store::undelivered::Attempt;
+use walpost::store::undelivered::{Attempt, NewRow};
 use walpost_testkit::{Postgres, until_some};
 
-use super::{EPOCH, hold, message, store};
+use super::{EPOCH, Reader, message, store};
 use crate::init;
 use crate::rig::{LONG, walpost};
 
@@ -81,13 +81,10 @@ async fn the_rights_of_the_dry_run_are_enough() {
          VALUES ('walpost', 1, 1, 1, {EPOCH}, 'streaming')"
     ),
     );
-    let mut reader = hold(&server, "walpost", &url);
-    let held = "SELECT active_pid FROM pg_replication_slots WHERE active";
-    let walsender =
-        until_some(LONG, "the slot to be held", || server.sql("shop", held).parse().ok());
+    let reader = Reader::start(&server, "shop", "walpost");
     let as_relay = url.replace("postgres@", "walpost@");
     let store = store(&as_relay).await;
-    let holder = Holder { slot: "walpost", epoch: EPOCH, walsender };
+    let holder = Holder { slot: "walpost", epoch: EPOCH, walsender: reader.walsender };
     let wait = Duration::from_secs(60);
     assert!(store.keep(holder, &[message("d", 0), message("d", 1)], &[]).await.unwrap().is_some());
     let attempt = store.attempt(holder, "d", false, wait).await.unwrap();
@@ -104,7 +101,33 @@ async fn the_rights_of_the_dry_run_are_enough() {
         let done = walpost().arguments(arguments).set("postgres.url", &as_relay).output(LONG);
         assert!(done.status.success() && done.stdout.contains(said), "{done:?}");
     }
-    let _ = reader.kill();
-    let _ = reader.wait();
-    drop(store);
+}
+
+/// A broker's words may have letters that the database has not.
+#[tokio::test]
+async fn a_database_of_another_encoding_keeps_what_it_can() {
+    let server = Postgres::builder().fast().start();
+    let create = "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0";
+    server.sql("postgres", create);
+    let url = server.url("latin");
+    let made = walpost().arguments(["init"]).set("postgres.url", &url).output(LONG);
+    assert!(made.status.success(), "{made:?}");
+    server.sql("latin", &format!("UPDATE walpost.relay SET epoch = {EPOCH}"));
+    let reader = Reader::start(&server, "latin", "walpost");
+    let store = store(&url).await;
+    let holder = Holder { slot: "walpost", epoch: EPOCH, walsender: reader.walsender };
+    let row = NewRow {
+        error: "“é”\0".to_owned(),
+        headers: vec![("é".to_owned(), "→".to_owned())],
+        ..message("/queue/é", 0)
+    };
+    assert!(store.keep(holder, &[row], &[]).await.unwrap().is_some());
+    let kept = || server.sql("latin", "SELECT error || headers::text FROM walpost.undelivered");
+    assert_eq!(kept(), "????{\"?\": \"?\"}");
+    let wait = Duration::from_secs(1);
+    let attempt = store.attempt(holder, "/queue/é", false, wait).await.unwrap();
+    let Attempt::Row(row) = attempt else { panic!("{attempt:?}") };
+    assert_eq!(row.destination.as_deref(), Some("/queue/é"));
+    assert!(store.note(holder, row.id, 1, "“", wait).await.unwrap());
+    assert_eq!(kept(), "?{\"?\": \"?\"}");
 }

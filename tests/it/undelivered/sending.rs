@@ -134,6 +134,28 @@ async fn a_destination_is_given_up_as_a_whole() {
     assert_eq!(stage.store.condemn(stage.holder(), "/queue/a", &[]).await.unwrap(), Some(0));
 }
 
+/// More rows than are given up at once. The head is the last: until then, it is what it was.
+#[tokio::test]
+async fn a_flood_is_given_up_in_chunks() {
+    let stage = Stage::new().await;
+    stage.keep(&messages("/queue/a", 0..1)).await;
+    stage.sql(
+        "INSERT INTO walpost.undelivered (slot, state, message_id, destination)
+         SELECT current_database(), 'retrying', n::text, '/queue/a' FROM generate_series(1, 12000) AS n;
+         CREATE TABLE public.heads (state text);
+         CREATE FUNCTION public.head() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO public.heads SELECT state FROM walpost.undelivered WHERE place = 0; RETURN NULL; END $$;
+         CREATE TRIGGER head AFTER UPDATE ON walpost.undelivered FOR EACH STATEMENT EXECUTE FUNCTION public.head()",
+    );
+    let condemned = stage.store.condemn(stage.holder(), "/queue/a", &[]).await.unwrap();
+    assert_eq!(condemned, Some(12_001));
+    assert_eq!(
+        stage.sql("SELECT string_agg(state, ' ') FROM public.heads"),
+        "retrying retrying dead"
+    );
+    assert_eq!(stage.sql("SELECT count(*) FROM walpost.undelivered WHERE state = 'dead'"), "12001");
+}
+
 #[tokio::test]
 async fn a_slot_sees_its_own_destinations() {
     let stage = Stage::new().await;

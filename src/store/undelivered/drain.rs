@@ -12,6 +12,7 @@ use crate::store::marking::Holder;
 
 /// What is to be tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub enum Attempt {
     /// The slot is not ours; nothing was written.
     NotHeld,

@@ -113,8 +113,11 @@ async fn what_is_read_from_the_table_again_is_kept_once() {
     let no_id = NewRow { message_id: None, ..row.clone() };
     stage.keep(&[other_table, other_body, no_id]).await;
     assert_eq!(stage.rows("id").len(), 5);
-    stage.keep(&[row]).await;
+    stage.keep(std::slice::from_ref(&row)).await;
     assert_eq!(stage.rows("id").len(), 5);
+    stage.sql("UPDATE walpost.undelivered SET slot = 'another'");
+    stage.keep(&[row]).await;
+    assert_eq!(stage.rows("id").len(), 6);
 }
 
 #[tokio::test]

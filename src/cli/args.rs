@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub mod undelivered;
+
+use undelivered::UndeliveredCommand;
+
 const ABOUT: &str = "Relays a PostgreSQL transactional outbox to a STOMP broker and loses nothing";
 
 const LONG_ABOUT: &str = "\
@@ -20,6 +24,7 @@ Examples:
   walpost init --dry-run    print the SQL that prepares the database; change nothing
   walpost init              prepare the database
   walpost run               relay until stopped
+  walpost undelivered list  see what the broker refuses, and the dead letters
   walpost config show       print every setting, its value and where it came from
 
 Every setting can also be an environment variable: WALPOST__ and the path, as in
@@ -86,6 +91,13 @@ pub enum Command {
     /// It needs a role that may create them; --dry-run prints the smallest grants.
     #[command(after_help = INIT_EXAMPLES)]
     Init(Init),
+    /// See what the broker refuses, and the dead letters: list, show, retry, discard
+    ///
+    /// What a broker refuses is kept in the table walpost.undelivered and tried again; after
+    /// retry.max_attempts it is a dead letter, and waits for you. Works while a walpost runs and while
+    /// none does, for the slot of the configuration.
+    #[command(subcommand, arg_required_else_help = true)]
+    Undelivered(UndeliveredCommand),
     /// Show or check the configuration
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),

@@ -35,8 +35,13 @@ pub fn complain(error: impl Display) {
 
 /// Prints to standard output. A reader that has gone away (`walpost … | head`) is no failure.
 pub fn print(text: &str) -> Exit {
+    print_bytes(text.as_bytes())
+}
+
+/// The same with any bytes.
+pub fn print_bytes(bytes: &[u8]) -> Exit {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Ok(()) => Exit::Done,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
         Err(error) => {

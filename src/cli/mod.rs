@@ -14,6 +14,7 @@ mod config;
 pub mod exit;
 mod init;
 mod run;
+mod undelivered;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,9 @@ fn dispatch(Cli { globals, command }: Cli) -> Exit {
         Command::Run(flags) => with_files(&globals, |loaded, _| block_on(run::run(flags, loaded))),
         Command::Init(flags) => {
             with_files(&globals, |loaded, _| block_on(init::run(flags, loaded)))
+        }
+        Command::Undelivered(command) => {
+            with_files(&globals, |loaded, _| block_on(undelivered::run(command, loaded)))
         }
         Command::Config(ConfigCommand::Show) => {
             with_config(&globals, |loaded, _| config::show(&loaded))

@@ -5,7 +5,7 @@
 
 use super::problem::{Origin, Problem};
 use super::reader::Reader;
-use super::{Config, Layout, OnExhausted};
+use super::{Config, Layout};
 
 /// A setting of a later version.
 struct Later {
@@ -20,27 +20,14 @@ const fn later(path: &'static str, asked: fn(&Config) -> bool, instead: &'static
     Later { path, asked, instead }
 }
 
-const NO_RETRY: &str =
-    "leave it out; this version sends a refused message three times, then stops with status 3";
-
 const LATER: &[Later] = &[
     later(
         "outbox.layout",
         |c| c.outbox.layout == Layout::Debezium,
         "write walpost, django or custom",
     ),
-    later("retry.pause_after", |c| c.retry.pause_after != defaults().pause_after, NO_RETRY),
-    later("retry.pause", |c| c.retry.pause != defaults().pause, NO_RETRY),
-    later("retry.wait", |c| c.retry.wait != defaults().wait, NO_RETRY),
-    later("retry.max_attempts", |c| c.retry.max_attempts != defaults().max_attempts, NO_RETRY),
-    later("retry.max_parked", |c| c.retry.max_parked != defaults().max_parked, NO_RETRY),
-    later("retry.on_exhausted", |c| c.retry.on_exhausted != OnExhausted::Dead, NO_RETRY),
     later("consumers", |c| !c.consumers.is_empty(), "leave it out; this version relays only"),
 ];
-
-fn defaults() -> super::Retry {
-    Config::default().retry
-}
 
 /// Reports every setting that asks for what this version does not do.
 pub(super) fn refuse(config: &Config, reader: &mut Reader) {

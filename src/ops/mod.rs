@@ -1,3 +1,4 @@
 //! The commands that are not the relay, one file a command.
 
 pub mod init;
+pub mod undelivered;

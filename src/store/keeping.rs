@@ -73,13 +73,18 @@ impl Store {
         const WHAT: &str = "taking a snapshot";
         let sql = "SELECT pg_current_snapshot()::text, clock_timestamp()::text";
         let snapshot = self.one(WHAT, sql, &[]).await?;
+        let position = self.end_of_wal(WHAT).await?;
+        Ok(Mark { snapshot: snapshot.get(0)?, position, at: snapshot.get(1)? })
+    }
+
+    /// Where the WAL ends: past every commit that was answered before.
+    pub(super) async fn end_of_wal(&self, what: &'static str) -> Result<Lsn, StoreError> {
         // The end of a page is shown as the beginning of the next one's data, which no stream reaches
         // before something is written there.
         let sql = "SELECT CASE WHEN past <= 40 THEN lsn - past ELSE lsn END FROM (
             SELECT lsn, (lsn - '0/0'::pg_lsn) % current_setting('wal_block_size')::numeric AS past
             FROM pg_current_wal_insert_lsn() AS lsn) AS position";
-        let position = self.one(WHAT, sql, &[]).await?.lsn(0)?;
-        Ok(Mark { snapshot: snapshot.get(0)?, position, at: snapshot.get(1)? })
+        self.one(what, sql, &[]).await?.lsn(0)
     }
 
     /// Everything visible in the snapshot is delivered. `false`: another one has taken the slot since, or

@@ -19,8 +19,8 @@ const WHAT: &str = "marking what is published";
 /// `deadlock_timeout` (1 s): should both wait for each other, it is not the other one that fails.
 const LOCK_TIMEOUT: &str = "400ms";
 
-/// Whether the slot is ours, on this server.
-const HELD: &str =
+/// Whether the slot `$2` is ours, on this server: process `$3` has it, under the epoch `$4`.
+pub(super) const HELD: &str =
     "EXISTS (SELECT FROM pg_replication_slots JOIN walpost.relay ON relay.slot = slot_name
     WHERE slot_name = $2::text::name AND active_pid = $3 AND relay.epoch = $4)";
 
@@ -66,11 +66,11 @@ pub struct Holder<'a> {
 
 /// A table as it is now, whatever it is called.
 pub struct Target {
-    oid: u32,
+    pub(super) oid: u32,
     /// Its name, quoted.
-    table: String,
+    pub(super) table: String,
     /// The type of its ids.
-    kind: String,
+    pub(super) kind: String,
 }
 
 impl MarkedTable {
@@ -79,7 +79,8 @@ impl MarkedTable {
     #[must_use]
     pub fn rights(&self) -> String {
         match &self.mark {
-            Mark::Status(column) => format!("UPDATE ({})", ident(column)),
+            // The last two are for dead letters.
+            Mark::Status(column) => format!("UPDATE ({}, retry, expires_at)", ident(column)),
             Mark::Delete => format!("DELETE, UPDATE ({})", ident(&self.id)),
         }
     }

@@ -27,6 +27,7 @@ pub mod slot_made;
 pub mod slot_settings;
 pub mod sqlstate;
 pub mod table;
+pub mod undelivered;
 pub mod waiting;
 
 mod handed;

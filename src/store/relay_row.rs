@@ -85,7 +85,8 @@ pub struct RelayGap {
 const WHAT: &str = "reading the slot's row in walpost.relay";
 
 impl Store {
-    /// Whether the table is there, as this version needs it. The catalogs are read, so that no right is needed.
+    /// Whether what a relay keeps has its tables, as this version needs them. The catalogs are read, so that no
+    /// right is needed.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -93,8 +94,8 @@ impl Store {
         let sql = "SELECT EXISTS (SELECT FROM pg_class c
                 JOIN pg_namespace n ON n.oid = c.relnamespace
                 JOIN pg_attribute a ON a.attrelid = c.oid
-            WHERE n.nspname = 'walpost' AND c.relname = 'relay' AND a.attname = 'certified_snapshot')";
-        self.one("looking for walpost.relay", sql, &[]).await?.get(0)
+            WHERE n.nspname = 'walpost' AND c.relname = 'undelivered' AND a.attname = 'destination_hash')";
+        self.one("looking for walpost.undelivered", sql, &[]).await?.get(0)
     }
 
     /// The slot's row.

@@ -22,6 +22,7 @@ pub const STEPS: &[Step] = &[
     Step { version: 3, name: "publish", sql: include_str!("../../sql/0003_publish.sql") },
     Step { version: 4, name: "relay", sql: include_str!("../../sql/0004_relay.sql") },
     Step { version: 5, name: "recovery", sql: include_str!("../../sql/0005_recovery.sql") },
+    Step { version: 6, name: "undelivered", sql: include_str!("../../sql/0006_undelivered.sql") },
 ];
 
 /// The schema's advisory lock: the letters of "walpost".

@@ -33,7 +33,7 @@ pub use rabbitmq::{RabbitMq, Vhost};
 pub use scripted::{Receipts, ScriptedBroker, Verdict};
 pub use session::{Said, Session};
 pub use tls_door::TlsDoor;
-pub use wait::{eventually, until};
+pub use wait::{eventually, until, until_some};
 pub use walpost::Walpost;
 
 /// What [`sandbox::send`] and [`Walpost::signal`] take.

@@ -50,3 +50,4 @@ mod thaw;
 mod tls;
 mod transactions;
 mod trouble;
+mod undelivered;

@@ -202,8 +202,6 @@ fn what_is_no_plain_yaml_is_refused_with_its_line() {
 fn settings_of_later_versions_are_refused() {
     for (yaml, path) in [
         ("outbox: {layout: debezium}", "outbox.layout"),
-        ("retry: {pause: 1s}", "retry.pause"),
-        ("retry: {on_exhausted: halt}", "retry.on_exhausted"),
         ("consumers: [{destination: d, handler: {exec: [cat, '-']}}]", "consumers"),
     ] {
         let problem = problem(yaml);
@@ -226,7 +224,7 @@ fn settings_of_later_versions_pass_where_they_change_nothing() {
 replication: {failover: false, on_slot_lost: halt, shard: {index: 0, count: 1}}
 outbox: {backfill: false, after_publish: keep, retention: never}
 broker: {kind: rabbitmq, delivery: receipts, body: text, connections: 4}
-retry: {first_wait: 2s, pause: 240s, max_attempts: 50}
+retry: {first_wait: 2s, pause: 1s, wait: 2s, max_attempts: 5, max_parked: 10, on_exhausted: halt}
 consumers: []
 ";
     let loaded = loaded(yaml, &[]);

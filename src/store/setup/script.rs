@@ -170,6 +170,7 @@ fn write_role(out: &mut String, contents: &Contents<'_>) {
          -- DELETE is for outbox.retention.\n\
          GRANT SELECT, DELETE ON {} TO {role};\n\
          GRANT SELECT, INSERT, UPDATE ON walpost.relay TO {role};\n\
+         GRANT SELECT, INSERT, UPDATE, DELETE ON walpost.undelivered TO {role};\n\
          -- Where an outbox table has row-level security: ALTER ROLE {role} BYPASSRLS;",
         ident(database),
         quoted_list(tables)
@@ -251,6 +252,7 @@ mod tests {
             "GRANT SELECT ON walpost.schema_version TO \"relay\";",
             "GRANT SELECT, DELETE ON \"walpost\".\"outbox\" TO \"relay\";",
             "GRANT SELECT, INSERT, UPDATE ON walpost.relay TO \"relay\";",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON walpost.undelivered TO \"relay\";",
             "SELECT pg_create_logical_replication_slot('walpost', 'pgoutput');",
         ]
         .iter()

@@ -264,7 +264,11 @@ fn a_mark_without_a_status_column_is_a_mistake() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_may_not_mark_is_told_the_grant() {
     for (case, rights, right) in [
-        (DJANGO, "UPDATE (\"status\") ON \"public\".\"published\"", "UPDATE (status)"),
+        (
+            DJANGO,
+            "UPDATE (\"status\", retry, expires_at) ON \"public\".\"published\"",
+            "UPDATE (status)",
+        ),
         (DELETED, "DELETE, UPDATE (\"id\") ON \"walpost\".\"outbox\"", "UPDATE (id)"),
     ] {
         let (database, broker) = (case.database(), ScriptedBroker::start());

@@ -30,6 +30,7 @@ impl<M: Addressed> Engine<M> {
         self.session_lost();
         self.session = Some(Session { confirmed });
         self.ledger.begin_session();
+        self.parking.look_now();
         self.ring.reindex();
         #[cfg(test)]
         self.faulty_session_start();

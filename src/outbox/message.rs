@@ -25,15 +25,17 @@ const SPAN: usize = 8;
 /// values one after the other, then a table of where each name and value ends, then the body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
-    data: Bytes,
-    id_end: u32,
-    destination_end: u32,
-    key_end: u32,
-    text_end: u32,
-    body_start: u32,
-    key_hash: u64,
-    frame_len: usize,
-    table: Option<TableId>,
+    pub(super) data: Bytes,
+    pub(super) id_end: u32,
+    pub(super) destination_end: u32,
+    pub(super) key_end: u32,
+    pub(super) text_end: u32,
+    pub(super) body_start: u32,
+    pub(super) key_hash: u64,
+    pub(super) frame_len: usize,
+    pub(super) table: Option<TableId>,
+    /// Why it can't be sent, and whether its body is all there.
+    pub(super) unfit: Option<Box<(String, bool)>>,
 }
 
 /// Where a row is.
@@ -169,10 +171,10 @@ impl<'a> Iterator for Headers<'a> {
 pub(super) struct Draft {
     /// Id, destination, key and headers, as in [`Message`].
     pub(super) text: String,
-    spans: Vec<(usize, usize)>,
-    id_end: usize,
-    destination_end: usize,
-    key_end: usize,
+    pub(super) spans: Vec<(usize, usize)>,
+    pub(super) id_end: usize,
+    pub(super) destination_end: usize,
+    pub(super) key_end: usize,
 }
 
 /// The body of a message in the making.
@@ -190,7 +192,7 @@ impl Draft {
         self.text.clear();
         self.spans.clear();
         self.text.push_str(id);
-        self.id_end = self.text.len();
+        (self.id_end, self.destination_end, self.key_end) = (id.len(), id.len(), id.len());
     }
 
     /// What was pushed to `text` since the start is the destination.
@@ -236,7 +238,7 @@ impl Draft {
     }
 
     /// Bytes that the message has without its body.
-    fn head_len(&self) -> usize {
+    pub(super) fn head_len(&self) -> usize {
         self.text.len() + self.spans.len() * SPAN
     }
 
@@ -276,6 +278,7 @@ impl Draft {
             key_hash,
             frame_len,
             table,
+            unfit: None,
         })
     }
 
@@ -313,14 +316,14 @@ impl Draft {
 }
 
 impl Body<'_> {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Body::Raw(bytes) => bytes.len(),
             Body::Hex(text, _) => (text.len() / 2).saturating_sub(1),
         }
     }
 
-    fn write(&self, out: &mut Vec<u8>) -> Result<(), UnfitReason> {
+    pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), UnfitReason> {
         match self {
             Body::Raw(bytes) => out.extend_from_slice(bytes),
             Body::Hex(text, column) => {

@@ -7,6 +7,7 @@
 mod hash;
 mod hashtext;
 mod headers;
+mod kept;
 mod layout;
 mod message;
 mod row;
@@ -52,6 +53,8 @@ pub struct Outbox {
     /// By oid; `None`: not an outbox.
     relations: HashMap<u32, Option<Layout>>,
     scratch: Scratch,
+    /// What there is of the last row that was unfit.
+    salvaged: Option<Message>,
 }
 
 /// What a row's transaction and the clock add to a message.
@@ -130,6 +133,7 @@ impl Outbox {
             oids: Vec::new(),
             relations: HashMap::new(),
             scratch: Scratch::default(),
+            salvaged: None,
         })
     }
 
@@ -191,11 +195,18 @@ impl Outbox {
         }
         let (rules, scratch) = (&self.rules, &mut self.scratch);
         let composed = row::compose(rules, layout, &insert.new, &fields, context, scratch);
+        self.salvaged =
+            composed.is_err().then(|| row::salvage(layout, &fields, scratch));
         scratch.shrink();
         Ok(match composed {
             Ok((message, dropped)) => Row::Message(message, dropped),
             Err(reason) => unfit(layout, &fields, reason),
         })
+    }
+
+    /// What there is of the message of the row that [`row`](Self::row) has just called unfit.
+    pub fn salvaged(&mut self) -> Option<Message> {
+        self.salvaged.take()
     }
 
     /// What a logical message is. This version publishes none: one of ours is unfit rather than

@@ -109,6 +109,7 @@ pub(super) fn compose(
     scratch: &mut Scratch,
 ) -> Result<(Message, Dropped), UnfitReason> {
     let Scratch { draft, own, texts } = scratch;
+    draft.start("");
     texts.set(context, rules.transaction_in_templates);
     let text = |role: Role| text(fields[role.index()], layout.column(role));
     let values = RowValues {
@@ -147,6 +148,17 @@ pub(super) fn compose(
     rules.headers.write(draft, &row);
     let message = draft.finish(hash, layout.table_id, body, rules.max_frame_size)?;
     Ok((message, Dropped(own.dropped())))
+}
+
+/// What there is of a message that could not be made.
+pub(super) fn salvage(layout: &Layout, fields: &Fields<'_>, scratch: &mut Scratch) -> Message {
+    let draft = &mut scratch.draft;
+    if draft.id_end == 0 {
+        draft.start(&id_for_report(fields).unwrap_or_default());
+        draft.end_destination();
+        draft.end_key();
+    }
+    draft.salvage(layout.table_id, body(layout, fields).ok().map(|(body, _)| body))
 }
 
 /// A value as text; `None` where it is null.

@@ -56,6 +56,7 @@ pub fn settings(config: &Config) -> Result<Settings, Misconfigured> {
             retry: retry(&config.retry),
         },
         broker: Arc::new(broker_settings(&config.broker, config.outbox.header_style)),
+        max_frame_size: bytes(config.broker.max_frame_size),
         shutdown_timeout: config.shutdown_timeout,
     })
 }

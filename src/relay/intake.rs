@@ -1,6 +1,6 @@
 //! One message of the stream: what it means for the outbox and the engine.
 
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::clock::Clock;
 use super::stop::Stop;
@@ -194,7 +194,10 @@ impl Intake {
                 }
                 Ok(())
             }
-            Row::Unfit(unfit) => Err(Halt::Stop(unfit_stop(&unfit, &self.place(lsn)))),
+            Row::Unfit(unfit) => {
+                let message = self.unfit(&unfit, &self.place(lsn))?;
+                self.enter(engine, message)
+            }
         }
     }
 
@@ -225,11 +228,24 @@ impl Intake {
                 metrics.skipped.status.inc();
                 Ok(None)
             }
-            Row::Unfit(unfit) => Err(Halt::Stop(Stop::for_good(
-                format_args!("{unfit} (a row that waits in the table)"),
-                format_args!("{}correct or delete the row", remedy(&unfit.reason)),
-            ))),
+            Row::Unfit(unfit) => self.unfit(&unfit, "(a row that waits in the table)").map(Some),
         }
+    }
+
+    /// A row that can't be a message goes to the dead letters, with what there is of it. What this version can't
+    /// publish at all, it halts for.
+    fn unfit(&mut self, unfit: &Unfit, place: &str) -> Result<Message, Halt> {
+        if unfit.reason == UnfitReason::LogicalMessage {
+            return Err(Halt::Stop(unfit_stop(unfit, place)));
+        }
+        let remedy = remedy(&unfit.reason);
+        warn!(
+            "{unfit} {place}; {remedy}it is kept as a dead letter (walpost undelivered list; docs/operations.md, \
+             'A row that cannot be a message')"
+        );
+        let id = unfit.id.as_deref().unwrap_or_default();
+        let message = self.outbox.salvaged().unwrap_or_else(|| Message::nothing_but(id));
+        Ok(message.as_unfit(unfit.to_string()))
     }
 
     fn enter(&mut self, engine: &mut Engine<Message>, message: Message) -> Result<(), Halt> {
@@ -249,7 +265,7 @@ impl Intake {
             key_hash: message.key_hash(),
             size: message.size(),
             marks: self.marks && message.table().is_some(),
-            unfit: false,
+            unfit: message.unfit().is_some(),
             payload: message,
         }
     }
@@ -270,7 +286,8 @@ impl Intake {
                 }
                 let row = self.outbox.truncated(relation, &values);
                 if let Row::Unfit(unfit) = row.map_err(|error| bad_row(&error, lsn))? {
-                    return Err(Halt::Stop(unfit_stop(&unfit, &self.place(lsn))));
+                    let message = self.unfit(&unfit, &self.place(lsn))?;
+                    return self.enter(engine, message);
                 }
                 debug!(%lsn, relation, "a long row of a relation that is no outbox is skipped");
                 metrics.skipped.other_table.inc();

@@ -20,6 +20,8 @@ mod logins;
 mod marking;
 mod marking_side;
 mod needs;
+mod parking;
+mod parking_side;
 mod pace;
 mod progress;
 mod published;

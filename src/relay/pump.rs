@@ -20,6 +20,7 @@ use super::intake::Intake;
 use super::link::Link;
 use super::logins::Logins;
 use super::marking::{Batch, Outcome};
+use super::parking::{Answer, Work};
 use super::needs::Needs;
 use super::pace::Pace;
 use super::progress::{Holding, Progress};
@@ -29,7 +30,7 @@ use super::report;
 use super::settings::Settings;
 use super::stop::Stop;
 use crate::broker::lane::Lane;
-use crate::engine::Engine;
+use crate::engine::{Engine, Retry};
 use crate::lsn::Lsn;
 use crate::outbox::{Message, Outbox, SettingsError};
 use crate::pgoutput::PgTime;
@@ -83,6 +84,9 @@ pub(super) struct Outside {
     pub(super) ask: Arc<Notify>,
     /// Takes rows to be marked.
     pub(super) marker: mpsc::Sender<Batch>,
+    /// Takes jobs for what is refused, and what became of them comes back.
+    pub(super) parker: mpsc::Sender<Work>,
+    pub(super) answers: mpsc::Receiver<Answer>,
 }
 
 /// The relay is on its way out.
@@ -120,6 +124,16 @@ pub(super) struct Pump {
     pub(super) marker: Option<mpsc::Sender<Batch>>,
     /// Why one of them was refused.
     pub(super) marks_refused: Option<String>,
+    /// Takes jobs for what is refused, and what became of them comes back.
+    pub(super) parker: mpsc::Sender<Work>,
+    pub(super) answers: mpsc::Receiver<Answer>,
+    pub(super) retry: Retry,
+    /// What is kept was looked at in this session: before that nothing is read.
+    pub(super) table_known: bool,
+    /// Messages that are kept to be sent again, and dead ones.
+    pub(super) undelivered: (u64, u64),
+    /// Since when jobs fail, and why.
+    pub(super) job_failing: Option<(Duration, String)>,
     /// Receipts when the keeper was last told.
     pub(super) told_receipts: u64,
     /// How often in a row somebody else was seen to hold the slot.
@@ -182,6 +196,12 @@ impl Pump {
             ask: outside.ask,
             marker: marks.then_some(outside.marker),
             marks_refused: None,
+            parker: outside.parker,
+            answers: outside.answers,
+            retry: settings.engine.retry,
+            table_known: false,
+            undelivered: (0, 0),
+            job_failing: None,
             told_receipts: 0,
             doubts: 0,
             unsure_since: None,
@@ -238,7 +258,7 @@ impl Pump {
                 break;
             }
             let read = self.poll_source(cx)?;
-            let moved = self.poll_lanes(cx);
+            let moved = self.poll_jobs(cx) | self.poll_lanes(cx);
             self.poll_marks();
             self.poll_feedback(cx)?;
             if self.clock.now >= self.next_report {
@@ -321,12 +341,14 @@ impl Pump {
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (now, watermark) = (self.clock.now, self.engine.watermark());
         let session = self.session.as_mut().map(|session| session.deadline(watermark, now));
-        let marks = self.marks_due();
+        let (marks, jobs) = (self.marks_due(), self.job_due());
         let lanes = self.lanes.iter_mut().filter_map(|lane| lane.connection()?.deadline());
         let next = lanes
             .chain(session)
             .chain(self.engine.deadline())
             .chain(marks)
+            .chain(jobs)
+            .chain(self.engine.next_trial().filter(|at| *at > now))
             .chain(self.draining.as_ref().map(|drain| drain.deadline))
             .chain(self.draining.as_ref().map(|drain| drain.read_until).filter(|at| *at > now))
             .fold(self.next_report, Duration::min);

@@ -35,13 +35,23 @@ impl Pump {
         let confirmed = reported.max(self.started_at);
         let (connected, now) = (self.session.is_some(), clock::unix_now());
         let recovery = self.recovery_status();
-        let refused: Vec<_> = self.engine.troubled().take(status::REFUSED).map(refused).collect();
+        let now_here = self.clock.now;
+        let refused = self.engine.troubled().take(status::REFUSED);
+        let refused: Vec<_> = refused.map(|of| refused_status(of, now_here)).collect();
+        let undelivered = status::Undelivered {
+            parked: self.engine.troubled().filter(|of| of.rows.is_some()).count(),
+            retrying: self.undelivered.0,
+            dead: self.undelivered.1,
+            full: self.engine.is_parking_full(),
+            last_error: self.parking_problem(),
+        };
         let (owed, unmarked) = (self.engine.owed(), self.marks_problem());
         self.telemetry.update(|status, lag| {
             status.in_flight.messages = in_flight.messages;
             status.in_flight.bytes = in_flight.bytes;
             status.recovery = recovery;
             status.broker.refused = refused;
+            status.undelivered = undelivered;
             status.marking = status::Marking { owed, last_error: unmarked };
             for (lane, (blocked, unreceipted)) in status.broker.lanes.iter_mut().zip(lanes) {
                 lane.blocked = blocked && lane.connected;
@@ -129,11 +139,14 @@ impl Pump {
     }
 }
 
-fn refused(of: Troubled<'_>) -> status::Refused {
+fn refused_status(of: Troubled<'_>, now: Duration) -> status::Refused {
     status::Refused {
         destination: of.destination.to_owned(),
         attempts: of.attempts,
         waiting: of.waiting,
+        kept: of.rows,
+        condemned: of.condemned,
+        next_in_seconds: (of.next > now).then(|| (of.next - now).as_secs()),
         last_error: of.words.to_owned(),
     }
 }

@@ -16,6 +16,8 @@ pub struct Settings {
     pub engine: engine::Settings,
     /// The STOMP connections.
     pub broker: Arc<broker::Settings>,
+    /// A longer frame is not sent.
+    pub max_frame_size: usize,
     /// How long outstanding receipts are waited for at the end.
     pub shutdown_timeout: Duration,
 }

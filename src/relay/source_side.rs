@@ -31,6 +31,9 @@ impl Pump {
                 Poll::Pending => Ok(false),
             };
         }
+        if !self.table_known {
+            return Ok(false);
+        }
         let read = if self.feeding.is_some() { self.poll_recovery(cx) } else { self.poll_read(cx) };
         match read {
             Ok(read) => Ok(read),
@@ -48,6 +51,7 @@ impl Pump {
         self.holding =
             Some(Holding { epoch, walsender: session.process_id, session: self.sessions });
         self.unsure_since = None;
+        self.table_known = false;
         self.doubts = 0;
         self.intake.outbox.know(oids);
         // What this process knows itself is newer.

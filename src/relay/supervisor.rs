@@ -14,6 +14,7 @@ use super::housekeeping;
 use super::keeper;
 use super::logins::LOGINS;
 use super::marking;
+use super::parking;
 use super::progress::Progress;
 use super::pump::{Outside, Pump, Request};
 use super::retention::Retention;
@@ -60,15 +61,22 @@ pub async fn run(plan: Plan, telemetry: Arc<Telemetry>) -> Result<(), Stop> {
     ));
     let (marker, batches) = mpsc::channel(1);
     let marking = tokio::spawn(marking::run(Arc::clone(&first_start), batches, tell.clone()));
+    let (parker, work) = mpsc::channel(1);
+    let (answer, answers) = mpsc::channel(1);
+    let max_frame_size = plan.settings.max_frame_size;
+    let parking = parking::run(Arc::clone(&first_start), max_frame_size, work, answer);
+    let parking = tokio::spawn(parking);
     let (progress, watched) = watch::channel(Progress::default());
     let retention = plan.retention.map(Retention::new);
     let keeper = tokio::spawn(keeper::run(Arc::clone(&first_start), retention, watched, tell));
-    let outside = Outside { requests: pump_requests, progress, ask, marker };
+    let outside =
+        Outside { requests: pump_requests, progress, ask, marker, parker, answers };
     let pump = Pump::new(&plan.settings, first_start, telemetry, outside)
         .map_err(|error| Stop::for_good(error, "correct the configuration"))?;
     let ended = pump.run().await;
     keeper.abort();
     marking.abort();
+    parking.abort();
     housekeeper.abort();
     stop_requests.abort();
     ended

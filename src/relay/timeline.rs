@@ -49,6 +49,7 @@ impl Pump {
     /// Says what was published and is not on this server.
     pub(super) fn turned(&mut self, turn: &Turn) {
         let Turn { before, end, lived } = *turn;
+        self.engine.table_lost();
         // The ids of what is not on this server may be given to other rows.
         self.engine.forget_marks_from(end.unwrap_or(Lsn::INVALID));
         let Some(end) = end else {

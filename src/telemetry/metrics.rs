@@ -37,6 +37,8 @@ pub struct Metrics {
     pub rejections: Rejections,
     /// `walpost_rows_skipped_total{reason}`.
     pub skipped: Skipped,
+    /// `walpost_dead_letters_total`: messages that were given up, or could never be sent.
+    pub dead_letters: IntCounter,
     /// `walpost_headers_dropped_total`: headers that a row may not set.
     pub headers_dropped: IntCounter,
     /// `walpost_publish_seconds`; see [`Metrics::receipted`].
@@ -99,6 +101,8 @@ struct Gauges {
     in_flight_messages: IntGauge,
     in_flight_bytes: IntGauge,
     unmarked_messages: IntGauge,
+    parked: IntGauge,
+    undelivered: IntGaugeVec,
     connected: Peers<IntGauge>,
     blocked: IntGauge,
     standby: IntGauge,
@@ -125,6 +129,10 @@ impl Metrics {
             receipts: new.counter("walpost_receipts_total", "Receipts of messages."),
             rejections: Rejections::new(&new),
             skipped: Skipped::new(&new),
+            dead_letters: new.counter(
+                "walpost_dead_letters_total",
+                "Messages that became dead letters.",
+            ),
             headers_dropped: new.counter(
                 "walpost_headers_dropped_total",
                 "Headers of rows left out because a row may not set them.",
@@ -246,6 +254,15 @@ impl Gauges {
                 "walpost_unmarked_messages",
                 "Messages with a receipt whose rows are not marked or deleted yet.",
             ),
+            parked: new.int_gauge(
+                "walpost_parked_destinations",
+                "Destinations whose messages are kept in walpost.undelivered.",
+            ),
+            undelivered: new.gauges(
+                "walpost_undelivered_messages",
+                "Messages of this slot in walpost.undelivered, by state.",
+                &["state"],
+            ),
             connected: Peers::new(|peer| connected.with_label_values(&[peer])),
             blocked: new.int_gauge(
                 "walpost_broker_blocked",
@@ -285,6 +302,11 @@ impl Gauges {
         self.in_flight_messages.set(int(status.in_flight.messages));
         self.in_flight_bytes.set(int(status.in_flight.bytes));
         self.unmarked_messages.set(int(status.marking.owed));
+        let kept = &status.undelivered;
+        self.parked.set(int(kept.parked));
+        for (state, messages) in [("retrying", kept.retrying), ("dead", kept.dead)] {
+            self.undelivered.with_label_values(&[state]).set(int(messages));
+        }
         let lanes = &status.broker.lanes;
         let broker = !lanes.is_empty() && lanes.iter().all(|lane| lane.connected);
         self.connected.postgresql.set(source.connected.into());

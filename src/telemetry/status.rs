@@ -33,6 +33,8 @@ pub struct Status {
     pub in_flight: InFlight,
     /// Published rows that are to be marked or deleted still.
     pub marking: Marking,
+    /// Messages that the broker refuses.
+    pub undelivered: Undelivered,
     /// Totals since the process started, as in `/metrics`.
     pub counters: Counters,
 }
@@ -132,6 +134,21 @@ pub struct Marking {
     pub last_error: Option<String>,
 }
 
+/// Messages that the broker refuses, or that can't be sent: what is in `walpost.undelivered`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undelivered {
+    /// Destinations whose messages are kept there.
+    pub parked: usize,
+    /// Messages that are sent again.
+    pub retrying: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// As many are kept as may be (`retry.max_parked`): the stream is held.
+    pub full: bool,
+    /// Why the table can't be read or written, in one line, once that lasts.
+    pub last_error: Option<String>,
+}
+
 /// The broker side.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broker {
@@ -157,6 +174,12 @@ pub struct Refused {
     pub attempts: u32,
     /// Its messages that wait, in the window.
     pub waiting: usize,
+    /// Its messages that are kept in `walpost.undelivered` to be sent again; nothing: it is not parked.
+    pub kept: Option<u64>,
+    /// It is given up: what comes for it is a dead letter.
+    pub condemned: bool,
+    /// Seconds until its oldest message is tried again.
+    pub next_in_seconds: Option<u64>,
     /// The broker's words, in one line.
     pub last_error: String,
 }
@@ -222,6 +245,7 @@ impl Status {
             broker: Broker::default(),
             in_flight: InFlight::default(),
             marking: Marking::default(),
+            undelivered: Undelivered::default(),
             counters: Counters::default(),
         }
     }
@@ -247,6 +271,7 @@ impl Status {
                 self.source.readiness()?;
                 self.broker.readiness()?;
                 self.marking.readiness()?;
+                self.undelivered.readiness()?;
                 if !matches!(self.phase, Phase::Recovering | Phase::Streaming) {
                     return Err("the replication stream is not open yet".to_owned());
                 }
@@ -258,6 +283,19 @@ impl Status {
                 })
             }
         }
+    }
+}
+
+impl Undelivered {
+    fn readiness(&self) -> Result<(), String> {
+        if self.full {
+            return Err(format!(
+                "retry.max_parked messages are kept ({}), so that the stream is held; mend the destination, or \
+                 discard some (walpost undelivered list)",
+                self.retrying
+            ));
+        }
+        self.last_error.clone().map_or(Ok(()), Err)
     }
 }
 

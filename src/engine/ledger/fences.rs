@@ -42,9 +42,9 @@ impl Ledger {
         else {
             return;
         };
-        let (before, placed) = (record.fence, record.has_come());
+        let before = record.fence;
         record.fence = before.max(fence);
-        if placed {
+        if self.live {
             self.fences.remove(&(before, key));
             self.fences.insert((before.max(fence), key));
         }
@@ -85,6 +85,9 @@ impl Ledger {
     /// positions.
     pub(in crate::engine) fn begin_session(&mut self) {
         self.live = true;
+        let records = self.records.iter().enumerate();
+        let fenced = records.filter_map(|(key, record)| Some((record.as_ref()?.fence, key as Key)));
+        self.fences = fenced.filter(|(fence, _)| fence.is_valid()).collect();
         let carried = std::mem::take(&mut self.carried);
         if carried.is_valid() {
             self.hold_from_now_on(carried);

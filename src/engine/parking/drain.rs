@@ -84,6 +84,7 @@ impl<M: Addressed> Engine<M> {
         }
         if let Some(parked) = self.parked_mut(name) {
             (parked.unread, parked.unsure) = (unread, false);
+            parked.rows = parked.rows.max(parked.held as u64 + unread);
             if fault!(self, OpensWithRowsUnread)
                 && let Some(parked) = self.parked_mut(name)
             {

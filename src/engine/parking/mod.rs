@@ -233,6 +233,13 @@ pub(super) struct Parking {
     pub(super) record: Option<ledger::Key>,
 }
 
+impl Parking {
+    /// What is in the table must be known before the stream is read.
+    pub(super) fn look_now(&mut self) {
+        self.look_at = Duration::ZERO;
+    }
+}
+
 #[derive(Debug)]
 enum Running {
     Keep,

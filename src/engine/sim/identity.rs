@@ -45,7 +45,10 @@ impl Memory {
 
     /// Nothing that was finished must be recognised.
     pub(super) fn forget(&mut self) {
-        self.seen.iter_mut().for_each(|seen| seen.round += 1);
+        for seen in &mut self.seen {
+            seen.round += 1;
+            seen.ever_committed = true;
+        }
     }
 
     pub(super) fn begin(&mut self, tx: &Transaction) {

@@ -132,6 +132,24 @@ impl Store {
         self.one(what, &sql, &held.params((&ids, Type::INT8_ARRAY))).await?.get(0)
     }
 
+    /// A row can't be sent as the settings are now: it is dead. `false`: the slot is not ours, nothing was
+    /// written.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn bury(&self, holder: Holder<'_>, id: i64, why: &str) -> Result<bool, StoreError> {
+        let sql = format!(
+            "{}, buried AS (UPDATE walpost.undelivered SET state = 'dead', error = $5, next_attempt_at = NULL
+                WHERE id = $1 AND slot = $2 AND state = 'retrying' AND (SELECT held FROM ours))
+            SELECT held FROM ours",
+            ours()
+        );
+        let (held, why) = (Held::new(holder), ascii(&clean(why)));
+        let mut params = held.params((&id, Type::INT8));
+        params.push((&why as _, Type::TEXT));
+        self.one("giving up a row of walpost.undelivered", &sql, &params).await?.get(0)
+    }
+
     /// Keeps how an attempt has ended: how many there were, the broker's words, and when the next one is.
     /// `false`: the slot is not ours, nothing was written.
     ///

@@ -102,6 +102,14 @@ pub struct KeptRow {
     pub table: Option<(u32, String)>,
 }
 
+impl NewRow {
+    /// Whether it is not sent again.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.state == KeptState::Dead || self.destination.is_none()
+    }
+}
+
 impl fmt::Debug for NewRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NewRow")

@@ -1,6 +1,6 @@
-//! `make bench`: `walpost-bench [rabbitmq|drain|marking|latency|start]`, without an argument all of them.
+//! `make bench`: `walpost-bench [start|drain|marking|rabbitmq|activemq|artemis|latency]`, without an argument all of them.
 
-use walpost_bench::{backlog, drain, latency, marking, rabbitmq, start, table};
+use walpost_bench::{backlog, drain, java, latency, marking, rabbitmq, start, table};
 use walpost_testkit::RabbitMq;
 
 /// Rows of a backlog.
@@ -10,7 +10,7 @@ const MARKED: u64 = 100_000;
 
 fn main() {
     let only = std::env::args().nth(1);
-    let parts = ["start", "drain", "marking", "rabbitmq", "latency"];
+    let parts = ["start", "drain", "marking", "rabbitmq", "activemq", "artemis", "latency"];
     if let Some(only) = &only
         && !parts.contains(&only.as_str())
     {
@@ -39,6 +39,12 @@ fn main() {
         if wanted("rabbitmq") {
             lines.extend(rabbitmq::run(&server, &broker, ROWS));
         }
+    }
+    if wanted("activemq") {
+        lines.extend(java::activemq(&server, ROWS));
+    }
+    if wanted("artemis") {
+        lines.extend(java::artemis(&server, ROWS));
     }
     let load = load.split_whitespace().next().unwrap_or("unknown");
     println!(

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{JmsMessage, Ports, Server, broker, class_path, client, installed, java};
+use super::{
+    JmsMessage, Jvm, Ports, ROOMY, SMALL, Server, broker, class_path, client, installed, java,
+};
 use crate::sandbox::Folder;
 
 const HOME: &str = "/usr/share/activemq";
@@ -25,8 +27,18 @@ impl ActiveMq {
     /// The same, with more elements for the `broker` of `activemq.xml`: `<plugins>`, ….
     #[must_use]
     pub fn start_with(elements: &str) -> Self {
+        Self::start_on(elements, SMALL)
+    }
+
+    /// The same with more memory, for measuring.
+    #[must_use]
+    pub fn start_roomy() -> Self {
+        Self::start_on("", ROOMY)
+    }
+
+    fn start_on(elements: &str, jvm: Jvm) -> Self {
         let files = |folder: &Folder, ports| write_files(folder, ports, elements);
-        Self { server: Server::start("activemq", files, command) }
+        Self { server: Server::start("activemq", files, command, jvm) }
     }
 
     /// Reads `count` messages off `queue` with JMS.
@@ -44,10 +56,10 @@ fn jars() -> [PathBuf; 1] {
     [installed(PathBuf::from(HOME).join("lib"))]
 }
 
-fn command(folder: &Folder) -> Command {
+fn command(folder: &Folder, jvm: Jvm) -> Command {
     let home = installed(PathBuf::from(HOME));
     let base = folder.path().display();
-    let mut command = java(folder);
+    let mut command = java(folder, jvm);
     command
         .arg(format!("-Dactivemq.base={base}"))
         .arg(format!("-Dactivemq.home={HOME}"))

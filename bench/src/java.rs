@@ -13,7 +13,7 @@ use crate::programs::LONG;
 use crate::table::{Goal, Line};
 
 /// Messages of a run with a receipt each at ActiveMQ Classic: it syncs the disk for each.
-const SYNCED: u64 = 20_000;
+const SYNCED: u64 = 10_000;
 /// What walpost left on its way when it was killed has come by then.
 const QUIET: Duration = Duration::from_millis(500);
 

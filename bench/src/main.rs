@@ -5,6 +5,8 @@ use walpost_testkit::RabbitMq;
 
 /// Rows of a backlog.
 const ROWS: u64 = 200_000;
+/// Rows for a broker that stores them.
+const STORED: u64 = 100_000;
 /// Rows that are marked.
 const MARKED: u64 = 100_000;
 
@@ -37,14 +39,14 @@ fn main() {
             lines.extend(latency::run(&server, &broker));
         }
         if wanted("rabbitmq") {
-            lines.extend(rabbitmq::run(&server, &broker, ROWS));
+            lines.extend(rabbitmq::run(&server, &broker, STORED));
         }
     }
     if wanted("activemq") {
-        lines.extend(java::activemq(&server, ROWS));
+        lines.extend(java::activemq(&server, STORED));
     }
     if wanted("artemis") {
-        lines.extend(java::artemis(&server, ROWS));
+        lines.extend(java::artemis(&server, STORED));
     }
     let load = load.split_whitespace().next().unwrap_or("unknown");
     println!(

@@ -10,6 +10,13 @@ use super::{
 use crate::sandbox::Folder;
 
 const HOME: &str = "/usr/share/activemq";
+/// Without any it would put together, and throw away, several lines for each message.
+const LOGGING: &str = "\
+log4j.rootLogger=WARN, console
+log4j.appender.console=org.apache.log4j.ConsoleAppender
+log4j.appender.console.layout=org.apache.log4j.PatternLayout
+log4j.appender.console.layout.ConversionPattern=%d %p %c %m%n
+";
 
 /// An ActiveMQ Classic of this process, durable, with STOMP; any user and passcode. Ended on drop.
 #[derive(Debug)]
@@ -65,6 +72,7 @@ fn command(folder: &Folder, jvm: Jvm) -> Command {
         .arg(format!("-Dactivemq.home={HOME}"))
         .arg(format!("-Dactivemq.conf={base}"))
         .arg(format!("-Dactivemq.data={base}/data"))
+        .arg(format!("-Dlog4j.configuration=file:{base}/log4j.properties"))
         .args(["--add-opens", "java.base/java.lang=ALL-UNNAMED", "-cp"])
         .arg(class_path(&[home.join("lib"), home.join("lib/optional")]))
         .args(["org.apache.activemq.console.Main", "start"])
@@ -94,5 +102,7 @@ fn write_files(folder: &Folder, Ports { stomp, jms }: Ports, elements: &str) {
 "#,
         base = folder.path().display(),
     );
-    fs::write(folder.path().join("activemq.xml"), configuration).expect("own folder is writable");
+    for (name, text) in [("activemq.xml", configuration.as_str()), ("log4j.properties", LOGGING)] {
+        fs::write(folder.path().join(name), text).expect("own folder is writable");
+    }
 }

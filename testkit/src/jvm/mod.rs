@@ -27,7 +27,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 const SMALL: &[&str] =
     &["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
 /// For measuring: as a broker is run, with a heap that holds some hundred thousand messages.
-const ROOMY: &[&str] = &["-Xms1g", "-Xmx1g", "-Xshare:auto"];
+const ROOMY: &[&str] = &["-Xms2g", "-Xmx2g", "-Xshare:auto"];
 
 /// The arguments of a broker's Java.
 type Jvm = &'static [&'static str];

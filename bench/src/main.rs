@@ -50,9 +50,10 @@ fn main() {
     }
     let load = load.split_whitespace().next().unwrap_or("unknown");
     println!(
-        "\n{cores} cores, load {load} at the start; {} rows of {} bytes a backlog\n\n{}",
+        "\n{cores} cores, load {load} at the start; {} rows of {} bytes a backlog, {} for a broker that stores them\n\n{}",
         table::grouped(ROWS as f64),
         walpost_bench::frames::BODY,
+        table::grouped(STORED as f64),
         table::render(&lines)
     );
 }

@@ -201,6 +201,7 @@ mod tests {
             }
         }
         assert_eq!(ids.len(), 10);
+        ids.sort();
         ids.dedup();
         assert_eq!(ids.len(), 10, "{ids:?}");
     }

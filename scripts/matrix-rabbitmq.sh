@@ -2,10 +2,11 @@
 # Runs tests on newer versions of RabbitMQ: scripts/matrix-rabbitmq.sh SUITE... -- FILTER...
 #
 # SUITE is one of Debian's (trixie: RabbitMQ 4.0; sid: 4.3 and later), and is put once into target/rabbitmq/SUITE. Each FILTER is the
-# beginning of test names. Ends with a table, and with status 1 if anything failed. The tests' output is in
+# beginning of test names, and must name a test at least. Ends with a table, and with status 1 if anything failed. The tests' output is in
 # target/rabbitmq/SUITE.log. Needs root and debootstrap (scripts/install.sh matrix).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/matrix-table.sh
 cache=${CARGO_TARGET_DIR:-$PWD/target}/rabbitmq
 
 suites=()
@@ -22,6 +23,9 @@ if [ "$(id -u)" != 0 ]; then
     echo "not root: RabbitMQ of another Debian runs in a chroot, which needs root" >&2
     exit 1
 fi
+
+names=$(tests_of "$@")
+mapfile -t tests <<<"$names"
 
 # Leaves suite $1 with a RabbitMQ in $cache/$1.
 fetch() {
@@ -43,23 +47,9 @@ for suite in "${suites[@]}"; do
     fetch "$suite"
 done
 
-failed=0
-table=''
 for suite in "${suites[@]}"; do
     version=$(basename "$cache/$suite"/usr/lib/rabbitmq/lib/rabbitmq_server-*)
-    version=${version#rabbitmq_server-}
-    log=$cache/$suite.log
-    echo "RabbitMQ $version"
-    result=ok
-    WALPOST_RABBITMQ_ROOT=$cache/$suite scripts/sandboxed.sh \
-        cargo test --quiet --workspace --test it -- --test-threads "${TEST_THREADS:-2}" "$@" >"$log" 2>&1 </dev/null || result=FAILED
-    counted=$(sed -n 's/^test result: [^.]*\. \([0-9]* passed; [0-9]* failed\).*/\1/p' "$log" | tail -1)
-    case $counted in '' | '0 passed'*) result=FAILED ;; esac
-    if [ "$result" != ok ]; then
-        failed=1
-        tail -n 60 "$log"
-    fi
-    table+=$(printf '%-12s %-6s  %s' "$version" "$result" "${counted:-not run}")$'\n'
+    export WALPOST_RABBITMQ_ROOT=$cache/$suite
+    matrix_run RabbitMQ "${version#rabbitmq_server-}" "$cache/$suite.log" "${tests[@]}"
 done
-printf '\nRabbitMQ     result\n%s' "$table"
-exit "$failed"
+matrix_end RabbitMQ

@@ -6,6 +6,7 @@
 # target/postgresql/MAJOR.log. Needs npm, tar and psql (scripts/install.sh matrix).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. scripts/matrix-table.sh
 
 # One server for each: a newer one is a change like any other.
 declare -A releases=([14]=14.23.0 [15]=15.18.0 [16]=16.14.0 [17]=17.10.0 [18]=18.4.0)
@@ -51,15 +52,6 @@ check_reachable() {
     [ "$(id -u)" = 0 ] || "$server" --version >/dev/null
 }
 
-# By their whole names: cargo looks for a filter anywhere in them, and passes if there is none.
-tests_of() {
-    local listed filter
-    listed=$(cargo test --quiet --workspace --test it -- --list 2>/dev/null | sed -n 's/: test$//p')
-    for filter in "$@"; do
-        grep "^$filter" <<<"$listed" || { echo "no test begins with $filter" >&2; return 1; }
-    done
-}
-
 versions=()
 while [ "$#" -gt 0 ] && [ "$1" != -- ]; do
     versions+=("$1")
@@ -70,7 +62,7 @@ if [ "${#versions[@]}" = 0 ] || [ "$#" = 0 ]; then
     sed -n '2,6s/^# \?//p' "$0" >&2
     exit 2
 fi
-names=$(tests_of "$@" | sort -u)
+names=$(tests_of "$@")
 mapfile -t tests <<<"$names"
 
 for version in "${versions[@]}"; do
@@ -78,26 +70,9 @@ for version in "${versions[@]}"; do
     check_reachable "$cache/$version/${releases[$version]}/native/bin"
 done
 
-failed=0
-table=''
 for version in "${versions[@]}"; do
     release=${releases[$version]}
-    log=$cache/$version.log
-    echo "PostgreSQL $release: ${#tests[@]} tests"
-    started=$SECONDS
-    result=ok
-    WALPOST_PG_BINDIR=$cache/$version/$release/native/bin scripts/sandboxed.sh \
-        cargo test --quiet --workspace --test it -- --test-threads "${TEST_THREADS:-2}" --exact "${tests[@]}" \
-        >"$log" 2>&1 </dev/null || result=FAILED
-    counted=$(sed -n 's/^test result: [^.]*\. \([0-9]* passed; [0-9]* failed\).*/\1/p' "$log" | tail -1)
-    if ! grep -q "^${#tests[@]} passed; 0 failed" <<<"$counted"; then
-        result=FAILED
-    fi
-    if [ "$result" != ok ]; then
-        failed=1
-        tail -n 60 "$log"
-    fi
-    table+=$(printf '%-12s %-6s  %s, %d s' "$release" "$result" "${counted:-not run}" $((SECONDS - started)))$'\n'
+    export WALPOST_PG_BINDIR=$cache/$version/$release/native/bin
+    matrix_run PostgreSQL "$release" "$cache/$version.log" "${tests[@]}"
 done
-printf '\nPostgreSQL   result\n%s' "$table"
-exit "$failed"
+matrix_end PostgreSQL

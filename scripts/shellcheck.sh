@@ -7,7 +7,7 @@ if ! command -v shellcheck >/dev/null; then
     exit 0
 fi
 files=$(git ls-files | while read -r file; do
-    case $(head -c 64 "$file" | head -n 1) in '#!/bin/sh' | '#!/bin/bash') echo "$file" ;; esac
+    case $(head -c 64 "$file" | head -n 1) in '#!/bin/sh' | '#!/bin/bash' | '# shellcheck shell='*) echo "$file" ;; esac
 done 2>/dev/null)
 # shellcheck disable=SC2086  # names of ours, without blanks
 shellcheck $files

@@ -17,7 +17,7 @@ use walpost_testkit::postgres::Database;
 use walpost_testkit::{Postgres, RabbitMq, Vhost};
 
 use crate::backlog::installed;
-use crate::frames;
+use crate::frames::{self, Kind, Proof};
 use crate::pace::{commit_rows, paced};
 use crate::programs::{LONG, walpost};
 use crate::proxy::Proxy;
@@ -120,8 +120,11 @@ impl Stand<'_> {
         let mut receipts = stream.try_clone().expect("an open socket");
         std::thread::spawn(move || while receipts.read(&mut chunk).is_ok_and(|count| count > 0) {});
         let (count, body) = (count(rate), frames::body());
+        let destination = format!("{}.v1", frames::DESTINATION);
         let began = paced(count, rate, |number| {
-            stream.write_all(&frames::send(number, &body)).expect("the broker reads");
+            let proof = Proof::Receipt(frames::FIRST_RECEIPT + number);
+            let frame = frames::send(Kind::RabbitMq, &destination, number, proof, &body);
+            stream.write_all(&frame).expect("the broker reads");
         });
         let passed = proxy.receipts(count);
         // The thread with the other handle ends with the connection.

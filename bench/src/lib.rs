@@ -5,14 +5,17 @@
 #![forbid(unsafe_code)]
 
 pub mod backlog;
+pub mod brokers;
 pub mod drain;
 pub mod frames;
+pub mod java;
 pub mod latency;
 pub mod marking;
 pub mod pace;
 pub mod programs;
 pub mod proxy;
 pub mod rabbitmq;
+pub mod raw;
 pub mod reader;
 pub mod start;
 pub mod stats;

@@ -1,16 +1,18 @@
-//! `make bench`: `walpost-bench [rabbitmq|drain|marking|latency|start]`, without an argument all of them.
+//! `make bench`: `walpost-bench [start|drain|marking|rabbitmq|activemq|artemis|latency]`, without an argument all of them.
 
-use walpost_bench::{backlog, drain, latency, marking, rabbitmq, start, table};
+use walpost_bench::{backlog, drain, java, latency, marking, rabbitmq, start, table};
 use walpost_testkit::RabbitMq;
 
 /// Rows of a backlog.
 const ROWS: u64 = 200_000;
+/// Rows for a broker that stores them.
+const STORED: u64 = 100_000;
 /// Rows that are marked.
 const MARKED: u64 = 100_000;
 
 fn main() {
     let only = std::env::args().nth(1);
-    let parts = ["start", "drain", "marking", "rabbitmq", "latency"];
+    let parts = ["start", "drain", "marking", "rabbitmq", "activemq", "artemis", "latency"];
     if let Some(only) = &only
         && !parts.contains(&only.as_str())
     {
@@ -37,14 +39,21 @@ fn main() {
             lines.extend(latency::run(&server, &broker));
         }
         if wanted("rabbitmq") {
-            lines.extend(rabbitmq::run(&server, &broker, ROWS));
+            lines.extend(rabbitmq::run(&server, &broker, STORED));
         }
+    }
+    if wanted("activemq") {
+        lines.extend(java::activemq(&server, STORED));
+    }
+    if wanted("artemis") {
+        lines.extend(java::artemis(&server, STORED));
     }
     let load = load.split_whitespace().next().unwrap_or("unknown");
     println!(
-        "\n{cores} cores, load {load} at the start; {} rows of {} bytes a backlog\n\n{}",
+        "\n{cores} cores, load {load} at the start; {} rows of {} bytes a backlog, {} for a broker that stores them\n\n{}",
         table::grouped(ROWS as f64),
         walpost_bench::frames::BODY,
+        table::grouped(STORED as f64),
         table::render(&lines)
     );
 }

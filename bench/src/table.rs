@@ -13,6 +13,8 @@ pub enum Goal {
     RatioAtMost(f64),
     /// walpost's own figure is at most this, in this unit.
     AtMost(f64, &'static str),
+    /// For comparison only.
+    None,
 }
 
 /// One line.
@@ -39,8 +41,12 @@ impl Line {
             Goal::RatioAtLeast(least) => (format!("≥ {least:.2}"), judged >= least),
             Goal::RatioAtMost(most) => (format!("≤ {most:.2}"), judged <= most),
             Goal::AtMost(most, unit) => (format!("≤ {most} {unit}"), self.walpost.0 <= most),
+            Goal::None => (String::new(), true),
         };
-        let goal = format!("{goal} {}", if met { "met" } else { "MISSED" });
+        let goal = match self.goal {
+            Goal::None => goal,
+            _ => format!("{goal} {}", if met { "met" } else { "MISSED" }),
+        };
         let ceiling = self.ceiling.as_ref().map_or(String::new(), |(_, text)| text.clone());
         [self.what.clone(), self.walpost.1.clone(), ceiling, shown, goal, self.spread.clone()]
     }
@@ -105,6 +111,8 @@ mod tests {
         assert!(!judged(line(1.8, ceiling.clone(), Goal::RatioAtLeast(0.95))));
         assert!(!judged(line(3.1, ceiling, Goal::RatioAtMost(1.5))));
         assert!(judged(line(4.0, None, Goal::AtMost(4.0, "µs"))));
+        let compared = line(1.0, Some((2.0, String::new())), Goal::None).cells();
+        assert_eq!(compared[3..5], ["0.50", ""]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! The ceiling towards a broker: frames encoded beforehand, pipelined, each with a receipt.
+//! The ceiling towards a broker: frames encoded beforehand, pipelined, each with a receipt or in transactions.
 //!
-//! `raw-sender PORT VHOST COUNT WINDOW CONNECTIONS` prints the seconds from the first byte to the last receipt.
+//! Prints the seconds from the first byte to the last receipt.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -9,21 +9,24 @@ use std::thread;
 use std::time::Instant;
 
 use walpost_bench::frames;
+use walpost_bench::raw::{Job, Share};
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [port, vhost, count, window, connections] = arguments.as_slice() else {
-        return Err(io::Error::other("raw-sender PORT VHOST COUNT WINDOW CONNECTIONS"));
-    };
-    let number = |text: &String| text.parse::<usize>().map_err(io::Error::other);
-    let (count, window, connections) = (number(count)?, number(window)?, number(connections)?);
-    // One thread for each, with its share of the messages and of the window.
-    let each = count.div_ceil(connections);
-    let encoded = encode(each);
-    let ready = Barrier::new(connections + 1);
+    let job = Job::parse(&arguments).map_err(io::Error::other)?;
+    let ready = Barrier::new(job.connections + 1);
+    let (job, barrier) = (&job, &ready);
     let started = thread::scope(|scope| {
-        let senders: Vec<_> = (0..connections)
-            .map(|_| scope.spawn(|| send(port, vhost, &encoded, window / connections, &ready)))
+        // One thread for each, with its share of the messages and of the window.
+        let senders: Vec<_> = (0..job.connections)
+            .map(|number| {
+                scope.spawn(move || {
+                    let (share, connected) = (job.share(number), connect(job));
+                    // Whoever failed must not keep the others waiting.
+                    barrier.wait();
+                    send(&mut connected?, &share, job.window / job.connections)
+                })
+            })
             .collect();
         ready.wait();
         let started = Instant::now();
@@ -36,55 +39,33 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Sends all frames on a connection of its own, from the moment that all are connected.
-fn send(
-    port: &str,
-    vhost: &str,
-    (bytes, ends): &(Vec<u8>, Vec<usize>),
-    window: usize,
-    ready: &Barrier,
-) -> io::Result<()> {
-    let connected = connect(port, vhost);
-    ready.wait();
-    let mut stream = connected?;
+fn send(stream: &mut TcpStream, share: &Share, window: usize) -> io::Result<()> {
     let mut chunk = vec![0; 64 * 1024];
-    let count = ends.len() - 1;
-    let (mut sent, mut receipted) = (0, 0);
-    while receipted < count {
-        let next = (receipted + window).min(count);
+    let (mut sent, mut receipts) = (0, 0);
+    while share.proved(receipts) < share.messages() {
+        let next = (share.proved(receipts) + window).min(share.messages());
         if next > sent {
-            stream.write_all(&bytes[ends[sent]..ends[next]])?;
+            stream.write_all(share.bytes(sent, next))?;
             sent = next;
         }
-        receipted += receipts(&mut stream, &mut chunk)?;
+        receipts += frames_in(stream, &mut chunk)?;
     }
     Ok(())
 }
 
-fn connect(port: &str, vhost: &str) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(format!("127.0.0.1:{port}"))?;
+fn connect(job: &Job) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(("127.0.0.1", job.port))?;
     stream.set_nodelay(true)?;
     let mut chunk = vec![0; 64 * 1024];
-    stream.write_all(&frames::connect(vhost))?;
-    if receipts(&mut stream, &mut chunk)? == 0 || !chunk.starts_with(b"CONNECTED") {
+    stream.write_all(&frames::connect(&job.vhost))?;
+    if frames_in(&mut stream, &mut chunk)? == 0 || !chunk.starts_with(b"CONNECTED") {
         return Err(io::Error::other("the broker did not answer CONNECTED"));
     }
     Ok(stream)
 }
 
-/// All frames one after the other, and where each ends (the first "ends" at 0).
-fn encode(count: usize) -> (Vec<u8>, Vec<usize>) {
-    let body = frames::body();
-    let (mut bytes, mut ends) = (Vec::new(), vec![0]);
-    for number in 0..count {
-        bytes.extend(frames::send(number, &body));
-        ends.push(bytes.len());
-    }
-    (bytes, ends)
-}
-
 /// Waits for something from the broker; gives how many frames ended in it.
-fn receipts(stream: &mut TcpStream, chunk: &mut [u8]) -> io::Result<usize> {
+fn frames_in(stream: &mut TcpStream, chunk: &mut [u8]) -> io::Result<usize> {
     let count = stream.read(chunk)?;
     if count == 0 {
         return Err(io::Error::other("the broker closed the connection"));

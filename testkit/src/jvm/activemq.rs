@@ -4,10 +4,19 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{JmsMessage, Ports, Server, broker, class_path, client, installed, java};
+use super::{
+    JmsMessage, Jvm, Ports, ROOMY, SMALL, Server, broker, class_path, client, installed, java,
+};
 use crate::sandbox::Folder;
 
 const HOME: &str = "/usr/share/activemq";
+/// Without any it would put together, and throw away, several lines for each message.
+const LOGGING: &str = "\
+log4j.rootLogger=WARN, console
+log4j.appender.console=org.apache.log4j.ConsoleAppender
+log4j.appender.console.layout=org.apache.log4j.PatternLayout
+log4j.appender.console.layout.ConversionPattern=%d %p %c %m%n
+";
 
 /// An ActiveMQ Classic of this process, durable, with STOMP; any user and passcode. Ended on drop.
 #[derive(Debug)]
@@ -25,8 +34,18 @@ impl ActiveMq {
     /// The same, with more elements for the `broker` of `activemq.xml`: `<plugins>`, ….
     #[must_use]
     pub fn start_with(elements: &str) -> Self {
+        Self::start_on(elements, SMALL)
+    }
+
+    /// The same with more memory, for measuring.
+    #[must_use]
+    pub fn start_roomy() -> Self {
+        Self::start_on("", ROOMY)
+    }
+
+    fn start_on(elements: &str, jvm: Jvm) -> Self {
         let files = |folder: &Folder, ports| write_files(folder, ports, elements);
-        Self { server: Server::start("activemq", files, command) }
+        Self { server: Server::start("activemq", files, command, jvm) }
     }
 
     /// Reads `count` messages off `queue` with JMS.
@@ -44,15 +63,16 @@ fn jars() -> [PathBuf; 1] {
     [installed(PathBuf::from(HOME).join("lib"))]
 }
 
-fn command(folder: &Folder) -> Command {
+fn command(folder: &Folder, jvm: Jvm) -> Command {
     let home = installed(PathBuf::from(HOME));
     let base = folder.path().display();
-    let mut command = java(folder);
+    let mut command = java(folder, jvm);
     command
         .arg(format!("-Dactivemq.base={base}"))
         .arg(format!("-Dactivemq.home={HOME}"))
         .arg(format!("-Dactivemq.conf={base}"))
         .arg(format!("-Dactivemq.data={base}/data"))
+        .arg(format!("-Dlog4j.configuration=file:{base}/log4j.properties"))
         .args(["--add-opens", "java.base/java.lang=ALL-UNNAMED", "-cp"])
         .arg(class_path(&[home.join("lib"), home.join("lib/optional")]))
         .args(["org.apache.activemq.console.Main", "start"])
@@ -82,5 +102,7 @@ fn write_files(folder: &Folder, Ports { stomp, jms }: Ports, elements: &str) {
 "#,
         base = folder.path().display(),
     );
-    fs::write(folder.path().join("activemq.xml"), configuration).expect("own folder is writable");
+    for (name, text) in [("activemq.xml", configuration.as_str()), ("log4j.properties", LOGGING)] {
+        fs::write(folder.path().join(name), text).expect("own folder is writable");
+    }
 }

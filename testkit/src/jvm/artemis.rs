@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{JVM, JmsMessage, Ports, Server, broker, client, installed, source};
+use super::{JmsMessage, Jvm, Ports, ROOMY, SMALL, Server, broker, client, installed, source};
 use crate::sandbox::Folder;
 
 /// As in scripts/install.sh.
@@ -20,7 +20,13 @@ impl Artemis {
     /// Makes an instance, starts it and waits until it serves STOMP: some seconds.
     #[must_use]
     pub fn start() -> Self {
-        Self { server: Server::start("artemis", create, command) }
+        Self { server: Server::start("artemis", create, command, SMALL) }
+    }
+
+    /// The same with more memory, for measuring.
+    #[must_use]
+    pub fn start_roomy() -> Self {
+        Self { server: Server::start("artemis", create, command, ROOMY) }
     }
 
     /// Reads `count` messages off `queue` with JMS.
@@ -45,17 +51,17 @@ fn instance(folder: &Folder) -> PathBuf {
 }
 
 /// Runs one of Artemis' own scripts.
-fn script(folder: &Folder, path: PathBuf) -> Command {
+fn script(folder: &Folder, path: PathBuf, jvm: Jvm) -> Command {
     let mut command = folder.command(path);
     for name in ["JAVA_HOME", "JAVACMD", "JAVA_TOOL_OPTIONS", "ARTEMIS_HOME", "ARTEMIS_INSTANCE"] {
         command.env_remove(name);
     }
-    command.env("JAVA_ARGS", format!("{} -Dlog4j2.disableJmx=true", JVM.join(" ")));
+    command.env("JAVA_ARGS", format!("{} -Dlog4j2.disableJmx=true", jvm.join(" ")));
     command
 }
 
-fn command(folder: &Folder) -> Command {
-    let mut command = script(folder, instance(folder).join("bin/artemis"));
+fn command(folder: &Folder, jvm: Jvm) -> Command {
+    let mut command = script(folder, instance(folder).join("bin/artemis"), jvm);
     command.arg("run");
     command
 }
@@ -63,7 +69,7 @@ fn command(folder: &Folder) -> Command {
 /// A stock instance, but for its ports.
 fn create(folder: &Folder, Ports { stomp, jms }: Ports) {
     let instance = instance(folder);
-    let made = script(folder, home().join("bin/artemis"))
+    let made = script(folder, home().join("bin/artemis"), SMALL)
         .args(["create", "--user", "admin", "--password", "admin", "--allow-anonymous"])
         .args(["--silent", "--no-autotune", "--no-web", "--nio", "--no-amqp-acceptor"])
         .args(["--no-mqtt-acceptor", "--no-hornetq-acceptor"])

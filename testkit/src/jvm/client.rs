@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{class_path, java, source};
+use super::{SMALL, class_path, java, source};
 use crate::sandbox::Folder;
 
 /// A message as JMS hands it over.
@@ -23,7 +23,7 @@ pub(super) fn read(
     queue: &str,
     count: usize,
 ) -> Vec<JmsMessage> {
-    let read = java(folder)
+    let read = java(folder, SMALL)
         .args(["-cp", &class_path(jars)])
         .arg(source("java/Read.java"))
         .args([factory, url, queue, &count.to_string()])

@@ -24,8 +24,13 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Two processors are shared with PostgreSQL and walpost, and a broker here holds little: a small heap, a collector without
 /// threads of its own, and no second round of compilation for a process that lives a minute.
-const JVM: [&str; 5] =
-    ["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
+const SMALL: &[&str] =
+    &["-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
+/// For measuring: as a broker is run, with a heap that holds some hundred thousand messages.
+const ROOMY: &[&str] = &["-Xms2g", "-Xmx2g", "-Xshare:auto"];
+
+/// The arguments of a broker's Java.
+type Jvm = &'static [&'static str];
 
 /// A broker: what [`ActiveMq`] and [`Artemis`] are made of.
 #[derive(Debug)]
@@ -34,7 +39,8 @@ struct Server {
     ports: Ports,
     folder: Folder,
     // What runs the broker in its folder, in the foreground.
-    command: fn(&Folder) -> Command,
+    command: fn(&Folder, Jvm) -> Command,
+    jvm: Jvm,
     child: Mutex<Option<Child>>,
 }
 
@@ -51,14 +57,15 @@ impl Server {
     fn start(
         name: &'static str,
         prepare: impl Fn(&Folder, Ports),
-        command: fn(&Folder) -> Command,
+        command: fn(&Folder, Jvm) -> Command,
+        jvm: Jvm,
     ) -> Self {
         let mut refused = String::new();
         for _ in 0..3 {
             let ports = Ports { stomp: ports::free(), jms: ports::free() };
             let folder = Folder::new(name, None);
             prepare(&folder, ports);
-            let server = Server { name, ports, folder, command, child: Mutex::default() };
+            let server = Server { name, ports, folder, command, jvm, child: Mutex::default() };
             match server.launch() {
                 Ok(()) => return server,
                 Err(why) if why.contains("Address already in use") => refused = why,
@@ -72,7 +79,8 @@ impl Server {
     fn launch(&self) -> Result<(), String> {
         let mut child = self.lock();
         assert!(child.is_none(), "{} still runs", self.name);
-        let started = child.insert(self.folder.spawn_logged((self.command)(&self.folder), LOG));
+        let command = (self.command)(&self.folder, self.jvm);
+        let started = child.insert(self.folder.spawn_logged(command, LOG));
         let since = Instant::now();
         while since.elapsed() < START_TIMEOUT {
             if Session::try_connect(self.ports.stomp, "/").is_ok() {
@@ -170,9 +178,9 @@ macro_rules! broker {
 use broker;
 
 /// `java` with our settings, in `folder`.
-fn java(folder: &Folder) -> Command {
+fn java(folder: &Folder, jvm: Jvm) -> Command {
     let mut command = folder.command("java");
-    command.env_remove("JAVA_TOOL_OPTIONS").env_remove("CLASSPATH").args(JVM);
+    command.env_remove("JAVA_TOOL_OPTIONS").env_remove("CLASSPATH").args(jvm);
     command
 }
 

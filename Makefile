@@ -34,7 +34,7 @@ test: install ## the whole suite, on private servers
 
 # The tests whose outcome depends on the server's version, by module.
 MATRIX_TESTS := certified:: failover:: first_start:: guard:: init:: kill:: large:: lost_slot:: marking:: patience:: recovery:: \
-	retention:: shards:: shutdown:: slot_danger:: store:: survives:: thaw:: tls::postgres:: tls::scram:: trouble::
+	retention:: shards:: shutdown:: slot_danger:: store:: survives:: thaw:: tls::postgres:: tls::scram:: trouble:: undelivered::
 PG ?= 14 15 16 17 18
 # Those whose outcome depends on RabbitMQ's, by the Debian that has it.
 RABBITMQ_TESTS := brokers::rabbitmq:: kill:: refusals:: trouble::

@@ -195,8 +195,7 @@ impl Outbox {
         }
         let (rules, scratch) = (&self.rules, &mut self.scratch);
         let composed = row::compose(rules, layout, &insert.new, &fields, context, scratch);
-        self.salvaged =
-            composed.is_err().then(|| row::salvage(layout, &fields, scratch));
+        self.salvaged = composed.is_err().then(|| row::salvage(layout, &fields, scratch));
         scratch.shrink();
         Ok(match composed {
             Ok((message, dropped)) => Row::Message(message, dropped),

@@ -142,8 +142,7 @@ impl Parker {
                 }
             },
             Task::Load { destination, after, messages, bytes } => {
-                let Some(loaded) =
-                    store.load(holder, &destination, after, messages, bytes).await?
+                let Some(loaded) = store.load(holder, &destination, after, messages, bytes).await?
                 else {
                     return Ok(Answer::failed(NOT_HELD));
                 };

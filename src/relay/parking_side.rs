@@ -33,7 +33,9 @@ impl Pump {
         let Ok(place) = self.parker.clone().try_reserve_owned() else { return moved };
         let Some(job) = self.engine.next_job(now) else { return moved };
         let task = match job {
-            Job::Keep(batch) => Task::Keep(batch.iter().filter_map(|keep| self.row(keep)).collect()),
+            Job::Keep(batch) => {
+                Task::Keep(batch.iter().filter_map(|keep| self.row(keep)).collect())
+            }
             Job::Attempt { destination, newest_dead } => {
                 let wait = if newest_dead { self.retry.pause } else { self.retry.wait };
                 Task::Attempt { destination, newest_dead, wait }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, Sleep};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::clock::Clock;
 use super::first_start::FirstStart;
@@ -20,9 +20,9 @@ use super::intake::Intake;
 use super::link::Link;
 use super::logins::Logins;
 use super::marking::{Batch, Outcome};
-use super::parking::{Answer, Work};
 use super::needs::Needs;
 use super::pace::Pace;
+use super::parking::{Answer, Work};
 use super::progress::{Holding, Progress};
 use super::published::Published;
 use super::recovery_side::Feeding;
@@ -33,7 +33,6 @@ use crate::broker::lane::Lane;
 use crate::engine::{Engine, Retry};
 use crate::lsn::Lsn;
 use crate::outbox::{Message, Outbox, SettingsError};
-use crate::pgoutput::PgTime;
 use crate::source::Session;
 use crate::telemetry::Telemetry;
 use crate::telemetry::status::Phase;
@@ -43,10 +42,6 @@ use crate::telemetry::throttle::Throttle;
 const TURNS: usize = 64;
 /// A transaction that was begun is read to its end for so long: a small one is not repeated then.
 const FINISH_TRANSACTION: Duration = Duration::from_secs(1);
-/// For the goodbyes at the end, to each peer.
-const GOODBYE: Duration = Duration::from_secs(3);
-/// For both, once told to stop a second time.
-const LAST_WORD: Duration = Duration::from_millis(200);
 
 /// Turns come more often than this unless the process is stopped, or starved.
 const STOPPED: Duration = Duration::from_secs(1);
@@ -92,13 +87,13 @@ pub(super) struct Outside {
 /// The relay is on its way out.
 pub(super) struct Drain {
     /// Outstanding receipts are waited for until then.
-    deadline: Duration,
+    pub(super) deadline: Duration,
     /// Until when a transaction that was begun is read on.
     pub(super) read_until: Duration,
     /// Why, unless it was told to.
-    stop: Option<Stop>,
+    pub(super) stop: Option<Stop>,
     /// It was told again: nothing more is waited for.
-    at_once: bool,
+    pub(super) at_once: bool,
 }
 
 /// Source, engine and lanes.
@@ -155,7 +150,7 @@ pub(super) struct Pump {
     pub(super) logins: Logins,
     pub(super) draining: Option<Drain>,
     pub(super) shutdown_timeout: Duration,
-    requests: mpsc::Receiver<Request>,
+    pub(super) requests: mpsc::Receiver<Request>,
     timer: Pin<Box<Sleep>>,
     next_report: Duration,
     pace: Pace,
@@ -355,63 +350,4 @@ impl Pump {
         self.timer.as_mut().reset(self.clock.instant(next));
         self.timer.as_mut().poll(cx)
     }
-
-    /// Confirms what is done and says goodbye.
-    async fn finish(mut self) -> Result<(), Stop> {
-        self.clock.read();
-        self.say_undone();
-        let watermark = self.engine.watermark();
-        let wall = self.clock.wall;
-        let session = self.session.take();
-        let goodbyes = async {
-            confirm_and_leave(session, watermark, wall).await;
-            let lanes = async {
-                for lane in &mut self.lanes {
-                    if let Some(connection) = lane.connection() {
-                        connection.leave().await;
-                    }
-                }
-            };
-            let _ = tokio::time::timeout(GOODBYE, lanes).await;
-        };
-        let hurry = self.draining.as_ref().is_some_and(|drain| drain.at_once);
-        tokio::select! {
-            () = goodbyes => {}
-            () = told_to_stop(&mut self.requests, hurry) => warn!("stopped at once: told again"),
-        }
-        self.report();
-        self.telemetry.update(|status, _| status.phase = Phase::Stopped);
-        match self.draining.and_then(|drain| drain.stop) {
-            Some(stop) => Err(stop),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Reports the last position; PostgreSQL's answer shows that it has taken it.
-async fn confirm_and_leave(session: Option<Box<Session>>, watermark: Lsn, clock: PgTime) {
-    let Some(session) = session else {
-        info!("stopped; it was not streaming");
-        return;
-    };
-    match tokio::time::timeout(GOODBYE, session.finish(watermark, clock)).await {
-        Ok(Ok(())) if watermark == Lsn::INVALID => info!("stopped; nothing new was confirmed"),
-        Ok(Ok(())) => info!(confirmed = %watermark, "stopped"),
-        Ok(Err(error)) => warn!("the last position may not be confirmed: {error}"),
-        Err(_) => warn!("the last position may not be confirmed: PostgreSQL is busy"),
-    }
-}
-
-/// Waits for the next request to stop, or, where it came already, for as long as a goodbye takes
-/// that is not delayed.
-async fn told_to_stop(requests: &mut mpsc::Receiver<Request>, already: bool) {
-    if already {
-        return tokio::time::sleep(LAST_WORD).await;
-    }
-    while let Some(request) = requests.recv().await {
-        if request == Request::Stop {
-            return;
-        }
-    }
-    std::future::pending().await
 }

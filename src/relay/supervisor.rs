@@ -69,8 +69,7 @@ pub async fn run(plan: Plan, telemetry: Arc<Telemetry>) -> Result<(), Stop> {
     let (progress, watched) = watch::channel(Progress::default());
     let retention = plan.retention.map(Retention::new);
     let keeper = tokio::spawn(keeper::run(Arc::clone(&first_start), retention, watched, tell));
-    let outside =
-        Outside { requests: pump_requests, progress, ask, marker, parker, answers };
+    let outside = Outside { requests: pump_requests, progress, ask, marker, parker, answers };
     let pump = Pump::new(&plan.settings, first_start, telemetry, outside)
         .map_err(|error| Stop::for_good(error, "correct the configuration"))?;
     let ended = pump.run().await;

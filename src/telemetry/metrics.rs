@@ -129,10 +129,8 @@ impl Metrics {
             receipts: new.counter("walpost_receipts_total", "Receipts of messages."),
             rejections: Rejections::new(&new),
             skipped: Skipped::new(&new),
-            dead_letters: new.counter(
-                "walpost_dead_letters_total",
-                "Messages that became dead letters.",
-            ),
+            dead_letters: new
+                .counter("walpost_dead_letters_total", "Messages that became dead letters."),
             headers_dropped: new.counter(
                 "walpost_headers_dropped_total",
                 "Headers of rows left out because a row may not set them.",

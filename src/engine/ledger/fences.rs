@@ -38,7 +38,8 @@ impl Ledger {
             return;
         }
         // What came out of the outbox table is known by a position there, which is written later.
-        let Some(record) = self.get_mut(key).filter(|record| !record.recovered || record.fence_only)
+        let Some(record) =
+            self.get_mut(key).filter(|record| !record.recovered || record.fence_only)
         else {
             return;
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Note, Parked, State, Stored};
 use crate::engine::Engine;
 use crate::engine::types::{Addressed, Notice, TxId};
-use crate::engine::window::{Key, KeptIn, Origin};
+use crate::engine::window::{KeptIn, Key, Origin};
 use crate::lsn::Lsn;
 use crate::pgtime::PgTime;
 

@@ -132,10 +132,9 @@ impl<M: Addressed> Engine<M> {
     fn failed(&mut self, running: Running, now: Duration) {
         self.parking.again_at = now + AGAIN;
         match running {
-            Running::Delivered(rows) => rows
-                .into_iter()
-                .rev()
-                .for_each(|row| self.parking.delivered.push_front(row)),
+            Running::Delivered(rows) => {
+                rows.into_iter().rev().for_each(|row| self.parking.delivered.push_front(row))
+            }
             Running::Note(note) => self.parking.notes.push_front(note),
             Running::Look => self.parking.look_at = now,
             Running::Keep | Running::Attempt(_) | Running::Load(_) | Running::Condemn(_) => {}

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{Keep, Parked, State};
+use crate::engine::Engine;
 use crate::engine::trouble::Trouble;
 use crate::engine::types::{Addressed, Notice, Receipt};
 use crate::engine::window::Key;
-use crate::engine::Engine;
 use crate::lsn::Lsn;
 
 /// The most messages that are kept together.
@@ -57,8 +57,7 @@ impl<M: Addressed> Engine<M> {
             let retrying = trouble.parked.as_ref().is_some_and(|p| p.state != State::Condemned);
             retrying && self.is_to_be_kept(name, trouble)
         };
-        let full =
-            self.room_to_park() == 0 && self.troubles.by_destination.iter().any(waits);
+        let full = self.room_to_park() == 0 && self.troubles.by_destination.iter().any(waits);
         if full && !self.parking.full {
             self.notice(Notice::Full);
         }

@@ -286,7 +286,11 @@ impl<M: Addressed> Engine<M> {
         if trouble.parked.is_none() && attempts >= retry.pause_after {
             trouble.parked = Some(Parked::new(0));
             trouble.next = now + retry.pause;
-            self.notice(Notice::Parked { destination: destination(), attempts, words: words.clone() });
+            self.notice(Notice::Parked {
+                destination: destination(),
+                attempts,
+                words: words.clone(),
+            });
         }
         if attempts < retry.max_attempts || fault!(self, NeverCondemned) {
             return;
@@ -320,7 +324,9 @@ impl<M: Addressed> Engine<M> {
                 self.troubles.by_destination.insert(destination.clone().into(), trouble);
                 self.count_out(&destination);
             }
-            let Some(trouble) = self.troubles.by_destination.get_mut(&*destination) else { continue };
+            let Some(trouble) = self.troubles.by_destination.get_mut(&*destination) else {
+                continue;
+            };
             let parked = trouble.parked.get_or_insert_with(|| {
                 (trouble.attempts, trouble.next) = (attempts, next);
                 Parked::new(rows)

@@ -154,9 +154,8 @@ impl Judge {
     pub(super) fn large(&self, pg: &Postgres, id: TxId, up_to: ChangeId) -> Verdict {
         let Some(tx) = pg.transaction(id) else { return Ok(()) };
         for (index, _) in numbered(tx).into_iter().filter(|(_, change)| *change <= up_to) {
-            let done = tx.changes[index]
-                .row
-                .is_none_or(|row| self.is_receipted(row) || pg.is_kept(row));
+            let done =
+                tx.changes[index].row.is_none_or(|row| self.is_receipted(row) || pg.is_kept(row));
             let marked =
                 tx.changes[index].row.map(|row| self.holds_mark(pg, row, || "skipped".into()));
             marked.unwrap_or(Ok(()))?;

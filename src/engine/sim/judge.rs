@@ -170,15 +170,14 @@ impl Judge {
 
     /// The slot is ours.
     pub(super) fn session_started(&mut self, confirmed: Lsn) {
-        self.session =
-            Some(Session {
-                confirmed,
-                items: Vec::new(),
-                done: 0,
-                best: Lsn::INVALID,
-                open: None,
-                brought: Lsn::INVALID,
-            });
+        self.session = Some(Session {
+            confirmed,
+            items: Vec::new(),
+            done: 0,
+            best: Lsn::INVALID,
+            open: None,
+            brought: Lsn::INVALID,
+        });
     }
 
     /// The slot is ours no longer.

@@ -81,7 +81,8 @@ impl Judge {
     /// A position that the stream has brought once is no fence any more.
     pub(super) fn pass_fences(&mut self) {
         let Some(brought) = self.brought().filter(|_| self.fences.is_valid()) else { return };
-        for message in self.messages.iter_mut().filter(|m| m.fence.is_some_and(|at| at <= brought)) {
+        for message in self.messages.iter_mut().filter(|m| m.fence.is_some_and(|at| at <= brought))
+        {
             message.fence = None;
         }
         let left = self.messages.iter().filter_map(|message| message.fence).max();
@@ -223,7 +224,8 @@ impl Judge {
         for (of, InTable { attempts, next_in, .. }) in found {
             gone.retain(|other| *other != of);
             let next = now + *next_in;
-            let facts = self.troubled.entry(of).or_insert(Facts { next, width: 1, ..Facts::default() });
+            let facts =
+                self.troubled.entry(of).or_insert(Facts { next, width: 1, ..Facts::default() });
             let idle = !self.messages.iter().any(|message| {
                 message.destination == of && message.kept.is_some() && !message.settled
             });

@@ -41,7 +41,8 @@ impl Driver {
         if let Job::Attempt { destination, newest_dead } = &job {
             self.judge.attempt_asked(place(destination), *newest_dead, self.now)?;
         }
-        self.parker = Parker { asked: Some((job, payloads, self.connections.session)), void: false };
+        self.parker =
+            Parker { asked: Some((job, payloads, self.connections.session)), void: false };
         Ok(())
     }
 
@@ -99,7 +100,11 @@ impl Driver {
     }
 
     /// The statement takes effect.
-    fn take_job(&mut self, job: &Job, of: &[Payload]) -> Result<Outcome<Payload>, super::Violation> {
+    fn take_job(
+        &mut self,
+        job: &Job,
+        of: &[Payload],
+    ) -> Result<Outcome<Payload>, super::Violation> {
         let mut kept = (*self.pg.kept).clone();
         let now = self.now;
         let outcome = match job {
@@ -252,4 +257,3 @@ impl Driver {
 fn place(name: &str) -> usize {
     NAMES.iter().position(|known| *known == name).unwrap_or(0)
 }
-

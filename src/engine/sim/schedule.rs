@@ -6,9 +6,7 @@ use fastrand::Rng;
 use crate::engine::{Retry, Settings};
 
 use super::table::Standing;
-use super::{
-    FIRST_WAIT, MAX_ATTEMPTS, PAUSE, PAUSE_AFTER, PROBE_AFTER, RECEIPT_TIMEOUT, WAIT,
-};
+use super::{FIRST_WAIT, MAX_ATTEMPTS, PAUSE, PAUSE_AFTER, PROBE_AFTER, RECEIPT_TIMEOUT, WAIT};
 
 /// One thing that may happen next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,8 +322,8 @@ impl Schedule {
         let weights: Vec<_> = usual.iter().chain(shape.faults()).chain(marker).copied().collect();
         let total = weights.iter().map(|(_, weight)| weight).sum();
         let silent = matches!(shape, Shape::Silence | Shape::Storm);
-        let refusing =
-            matches!(shape, Shape::Refusal | Shape::Parking) || (shape == Shape::Storm && rng.u8(..4) == 0);
+        let refusing = matches!(shape, Shape::Refusal | Shape::Parking)
+            || (shape == Shape::Storm && rng.u8(..4) == 0);
         let messages = if rng.bool() { rng.usize(1..=4) } else { rng.usize(4..=16) };
         Schedule {
             shape,
@@ -334,7 +332,11 @@ impl Schedule {
                 _ if young || shape == Shape::Kill => rng.usize(60..=800),
                 _ => rng.usize(60..=400),
             },
-            lanes: if matches!(shape, Shape::Refusal | Shape::Parking) { rng.usize(2..=3) } else { rng.usize(1..=3) },
+            lanes: if matches!(shape, Shape::Refusal | Shape::Parking) {
+                rng.usize(2..=3)
+            } else {
+                rng.usize(1..=3)
+            },
             messages,
             bytes: if rng.bool() { 100_000 } else { rng.usize(50..=400) },
             ring: if rng.u8(..3) == 0 { rng.usize(1..=4) } else { 1000 },

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::engine::{Halt, LaneDown, Notice, Receipt};
 
 use super::judge::Judge;
-use super::rule::{Rule, Verdict};
 use super::postgres::Postgres;
+use super::rule::{Rule, Verdict};
 use super::{FIRST_WAIT, MAX_ATTEMPTS, NAMES, PAUSE, PAUSE_AFTER, WAIT};
 
 /// How far a destination is whose messages are kept.
@@ -52,7 +52,7 @@ impl Judge {
         if why == LaneDown::ConnectFailed && self.lanes.iter().all(|lane| !lane.up) {
             for trouble in self.troubled.values_mut().filter(|trouble| trouble.unproven) {
                 trouble.unproven = false;
-                trouble.attempts -= 1;
+                trouble.attempts = trouble.attempts.saturating_sub(1);
             }
         }
         let Some(oldest) = sent.first().copied() else { return };
@@ -85,13 +85,7 @@ impl Judge {
         self.accuse(&suspects, certain, words, now);
     }
 
-    fn refused(
-        &mut self,
-        of: usize,
-        attempt: bool,
-        words: Option<String>,
-        now: Duration,
-    ) {
+    fn refused(&mut self, of: usize, attempt: bool, words: Option<String>, now: Duration) {
         let Some(trouble) = self.troubled.get_mut(&of) else { return };
         trouble.width = 1;
         let counted = trouble.parked.is_some_and(|state| state != Parked::Draining);
@@ -175,7 +169,7 @@ impl Judge {
         trouble.attempts = 0;
         trouble.unproven = false;
         trouble.width += 1;
-        if trouble.parked.is_some() {
+        if trouble.parked.is_some() && self.messages[message].kept.is_some() {
             trouble.parked = Some(Parked::Draining);
         }
     }

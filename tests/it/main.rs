@@ -31,6 +31,7 @@ mod lost_slot;
 mod marking;
 mod memory;
 mod papers;
+mod parking;
 mod patience;
 mod recovery;
 mod refusals;

@@ -64,6 +64,8 @@ impl<M: Addressed> Engine<M> {
         trouble.width = 1;
         trouble.next = now + if condemned { retry.pause } else { retry.wait };
         parked.head = Some(row.id);
+        // A dead one counts while it is on its way: it is deleted like any other.
+        parked.rows += u64::from(condemned);
         self.troubles.begin_turn();
         let key = self.take_in(name, *row);
         self.window.append(&mut self.lanes[lane].order, key, lane);
@@ -145,6 +147,7 @@ impl<M: Addressed> Engine<M> {
                 && held.payload.destination() == name
         };
         let receipts: Vec<_> = self.window.iter().filter(its).map(|held| held.receipt).collect();
+        let unloaded = receipts.len() as u64;
         for receipt in receipts {
             let Some(key) = self.window.find(receipt) else { continue };
             self.leave(key, Lsn::INVALID);
@@ -154,6 +157,9 @@ impl<M: Addressed> Engine<M> {
         }
         if let Some(parked) = self.parked_mut(name) {
             parked.loaded.clear();
+            if parked.state == State::Condemned {
+                parked.rows = parked.rows.saturating_sub(unloaded);
+            }
             if parked.state == State::Draining {
                 parked.state = State::Parked;
             }

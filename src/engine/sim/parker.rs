@@ -158,10 +158,10 @@ impl Driver {
     }
 
     fn insert(&self, kept: &mut Kept, keep: &Keep, payload: &Payload) {
-        let id = |serial: usize| self.pg.rows[serial].id;
         let there = kept.rows.iter_mut().find(|row| match keep.identity {
             Some(identity) => row.identity == Some(identity),
-            None => !row.foreign && id(row.serial) == id(payload.serial),
+            // The same id, table and body.
+            None => row.foreign == keep.foreign && row.serial == payload.serial,
         });
         if let Some(row) = there.filter(|_| !self.slips(Misstep::KeptTwice)) {
             row.foreign &= keep.foreign;

@@ -27,9 +27,12 @@ pub enum Attempt {
 pub struct Loaded {
     /// In the order of their ids.
     pub rows: Vec<KeptRow>,
-    /// Rows of the destination that retry behind the last one of these.
+    /// Rows of the destination that retry behind the last one of these; of many, not all are counted.
     pub unread: u64,
 }
+
+/// Behind a chunk, no more rows than this are counted: more than any window holds half of.
+const MANY: u64 = 20_000;
 
 impl Store {
     /// Counts an attempt of a destination's head, and gives it: the first row that retries, or with
@@ -80,16 +83,17 @@ impl Store {
         bytes: usize,
     ) -> Result<Option<Loaded>, StoreError> {
         const WHAT: &str = "reading refused messages from walpost.undelivered";
-        // What is unread is counted in the index alone: hence the hash without the destination.
+        // What is unread is counted in the index alone (hence the hash without the destination), and not for
+        // ever: whether there are many is all that matters then.
         let sql = format!(
             "{ours}, ahead AS MATERIALIZED (SELECT id, coalesce(octet_length(body), 0) AS size
                 FROM walpost.undelivered WHERE {of} AND id > $5 ORDER BY id LIMIT greatest($6, 1)),
             summed AS (SELECT id, row_number() OVER up_to AS nth, sum(size) OVER up_to AS bytes
                 FROM ahead WINDOW up_to AS (ORDER BY id)),
             chosen AS MATERIALIZED (SELECT id FROM summed WHERE nth = 1 OR bytes <= $7)
-            SELECT held, (SELECT count(*) FROM walpost.undelivered WHERE slot = $2 AND state = 'retrying'
+            SELECT held, (SELECT count(*) FROM (SELECT FROM walpost.undelivered WHERE slot = $2 AND state = 'retrying'
                     AND destination_hash = hashtextextended($1, 0)
-                    AND id > coalesce((SELECT max(id) FROM chosen), $5)), {columns}
+                    AND id > coalesce((SELECT max(id) FROM chosen), $5) LIMIT {MANY}) AS behind), {columns}
             FROM ours LEFT JOIN (chosen JOIN walpost.undelivered AS u USING (id)) ON held ORDER BY u.id",
             ours = ours(),
             of = of_destination("retrying"),

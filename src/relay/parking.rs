@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::first_start::{FirstStart, GRANT_REMEDY};
 use super::progress::Holding;
@@ -70,7 +70,7 @@ pub(super) async fn run(
     mut work: mpsc::Receiver<Work>,
     answers: mpsc::Sender<Answer>,
 ) {
-    let mut parker = Parker { wanted, max_frame_size, connected: None, pruned: None };
+    let mut parker = Parker { wanted, max_frame_size, connected: None, pruned: Instant::now() };
     while let Some(work) = work.recv().await {
         if answers.send(parker.take(work).await).await.is_err() {
             return;
@@ -82,7 +82,7 @@ struct Parker {
     wanted: Arc<FirstStart>,
     max_frame_size: usize,
     connected: Option<Store>,
-    pruned: Option<Instant>,
+    pruned: Instant,
 }
 
 /// The slot is no longer ours on that server: the session will end, or has.
@@ -167,9 +167,11 @@ impl Parker {
             }
             Task::Look => {
                 let parked = store.parked(slot).await?;
-                if self.pruned.is_none_or(|at| at.elapsed() >= PRUNE_EACH) {
-                    store.prune_discarded(slot).await?;
-                    self.pruned = Some(Instant::now());
+                if self.pruned.elapsed() >= PRUNE_EACH {
+                    self.pruned = Instant::now();
+                    if let Err(error) = store.prune_discarded(slot).await {
+                        debug!("{error}");
+                    }
                 }
                 let found = parked.destinations.into_iter().map(|of| InTable {
                     destination: of.destination,

@@ -31,6 +31,8 @@ pub(super) struct KeptRow {
 pub(super) struct Kept {
     pub(super) rows: Vec<KeptRow>,
     pub(super) last_id: i64,
+    /// An operator has had rows sent again.
+    pub(super) touched: bool,
 }
 
 impl Postgres {
@@ -64,6 +66,7 @@ impl Postgres {
             }
         }
         if changed > 0 {
+            kept.touched = true;
             self.keep(kept);
         }
         changed

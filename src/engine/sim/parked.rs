@@ -53,9 +53,8 @@ impl Judge {
         let new = |(keep, payload): &(&Keep, &Payload)| !keep.dead && !pg.is_kept(payload.serial);
         let retrying = pg.kept.rows.iter().filter(|row| !row.dead).count()
             + batch.iter().zip(of).filter(new).count();
-        // What an operator had sent again counts for more.
-        let again = pg.kept.rows.iter().filter(|row| row.again).count();
-        self.hold(Rule::Parking, retrying <= self.max_parked + again, || {
+        // Until the next look the engine does not know what an operator had sent again.
+        self.hold(Rule::Parking, retrying <= self.max_parked || pg.kept.touched, || {
             format!("{retrying} messages are to be kept, {} may be", self.max_parked)
         })
     }

@@ -34,7 +34,8 @@ fn the_others_flow_and_all_arrive_in_order_once_it_is_repaired() {
         .set("broker.vhost", vhost.name())
         .set("retry.first_wait", "100ms")
         .set("retry.pause", "1s")
-        .set("retry.wait", "1s");
+        .set("retry.wait", "1s")
+        .set("retry.max_attempts", "100000");
     let mut walpost = settings.start();
     walpost.await_ready(LONG);
     let good = Consumer::of_queue(&vhost, "good");

@@ -44,14 +44,14 @@ fn undelivered(walpost: &Builder, arguments: &[&str]) -> Finished {
     walpost.clone().arguments(arguments).output(LONG)
 }
 
-/// What becomes of a dead letter that is retried under the mended settings.
+/// What becomes of a dead letter that is retried.
 enum Retried {
-    /// It comes.
+    /// It dies again unless the settings are mended; then it comes.
     Comes,
+    /// It comes at once, without its own headers.
+    WithoutHeaders,
     /// That is refused with these words; published anew it comes.
     Refused(&'static str),
-    /// It is dead again; published anew it comes.
-    DiesAgain,
 }
 
 /// Between two good rows the row `bad` (its columns as SQL) can't be a message, for `reason`; with
@@ -98,27 +98,40 @@ fn is_unfit(bad: &str, reason: &str, body: Option<&str>, mended: (&str, &str), r
     let settings = settings.set(mended.0, mended.1);
     let retry = undelivered(&settings, &["retry", &id]);
     let state = || database.sql("SELECT state FROM walpost.undelivered");
-    if let Retried::Refused(words) = retried {
-        assert!(!retry.status.success() && retry.stderr.contains(words), "{retry:?}");
-    } else {
-        walpost.wait_for_log("can't be sent: ", LONG);
-        until(LONG, "it is dead again", || state() == "dead");
+    match retried {
+        Retried::Refused(words) => {
+            assert!(!retry.status.success() && retry.stderr.contains(words), "{retry:?}");
+        }
+        Retried::Comes => {
+            walpost.wait_for_log("can't be sent: ", LONG);
+            until(LONG, "it is dead again", || state() == "dead");
+        }
+        Retried::WithoutHeaders => {
+            until(LONG, "it is delivered", || state().is_empty());
+            assert_eq!(broker.messages()[2].header("persistent"), Some("true"));
+        }
     }
     assert!(walpost.terminate(LONG).success());
-    assert_eq!(numbers(&broker.messages()), [1, 3]);
+    let comes = !matches!(retried, Retried::WithoutHeaders);
+    assert_eq!(broker.messages().len(), if comes { 2 } else { 3 });
 
     let mut walpost = settings.start();
     walpost.await_ready(LONG);
-    if let Retried::Comes = retried {
-        assert!(undelivered(&settings, &["retry", &id]).status.success());
-        until(LONG, "it is delivered", || state().is_empty());
-    } else {
-        database.sql(
-            "WITH gone AS (DELETE FROM events WHERE id = 'the-bad-one' RETURNING *) INSERT INTO events SELECT * FROM gone",
-        );
-        await_all_confirmed(&database);
-        assert_eq!(state(), "dead");
-        assert!(undelivered(&settings, &["discard", &id]).status.success());
+    match retried {
+        Retried::Comes => {
+            assert!(undelivered(&settings, &["retry", &id]).status.success());
+            until(LONG, "it is delivered", || state().is_empty());
+        }
+        Retried::Refused(_) => {
+            database.sql(
+                "WITH gone AS (DELETE FROM events WHERE id = 'the-bad-one' RETURNING *)
+                 INSERT INTO events SELECT * FROM gone",
+            );
+            await_all_confirmed(&database);
+            assert_eq!(state(), "dead");
+            assert!(undelivered(&settings, &["discard", &id]).status.success());
+        }
+        Retried::WithoutHeaders => await_all_confirmed(&database),
     }
     assert_eq!(numbers(&broker.messages()), [1, 3, 2]);
     assert_eq!(broker.messages()[2].header("msg-id"), Some("the-bad-one"));
@@ -165,15 +178,75 @@ fn a_row_too_long_to_be_read() {
 
 #[test]
 fn a_header_without_a_name() {
-    let without_headers = r#"{"id": "id", "destination": "dest", "body": "body"}"#;
     let body = r#"'{"n": 2}'"#;
     is_unfit(
-        &format!(r#"'/queue/q', '{{"": 1}}', {body}"#),
+        &format!(r#"'/queue/q', '{{"good": 1, "": 1}}', {body}"#),
         "its header '' can't be sent",
         Some(body),
-        ("outbox.columns", without_headers),
-        Retried::DiesAgain,
+        ("broker.kind", "auto"),
+        Retried::WithoutHeaders,
     );
+}
+
+/// Rows that wait before the first start, the second without a destination.
+#[test]
+fn a_row_that_waits_in_the_table() {
+    let (database, broker) = (database(), ScriptedBroker::start());
+    database.sql(&format!(
+        r#"{TABLE};
+           INSERT INTO events SELECT n::text, CASE WHEN n <> 2 THEN '/queue/q' END, '{{}}', jsonb_build_object('n', n)
+           FROM generate_series(1, 3) n"#
+    ));
+    let settings = events(&database, &broker).set("outbox.backfill", "true");
+    let mut walpost = settings.start();
+    walpost.await_ready(LONG);
+    await_all_confirmed(&database);
+    assert_eq!(numbers(&broker.messages()), [1, 3]);
+    let line = walpost.wait_for_log("the row '2' in public.events cannot be a message", LONG);
+    assert!(line.contains("(a row that waits in the table)"), "{line}");
+    let kept = "SELECT state, message_id, convert_from(body, 'UTF8') FROM walpost.undelivered";
+    assert_eq!(database.sql(kept), r#"dead|2|{"n": 2}"#);
+    assert_eq!(walpost.metric("walpost_dead_letters_total"), 1.0);
+    assert!(walpost.terminate(LONG).success());
+    // It waits no more.
+    let mut walpost = settings.start();
+    walpost.await_ready(LONG);
+    await_all_confirmed(&database);
+    assert_eq!(database.sql(kept), r#"dead|2|{"n": 2}"#);
+    assert!(walpost.terminate(LONG).success());
+}
+
+#[test]
+fn a_header_that_stomp_1_0_cannot_carry() {
+    let (database, broker) = (database(), ScriptedBroker::builder().version("1.0").start());
+    let settings = relay(&database, &broker.address());
+    let mut walpost = settings.start();
+    walpost.await_ready(LONG);
+    for (n, header) in [(1, "x"), (2, r"x\ny"), (3, "x")] {
+        database.sql(&format!(
+            r#"SELECT walpost.publish('/queue/q', '{{"n": {n}}}', headers => '{{"h": "{header}"}}')"#
+        ));
+    }
+    let line = last_word(walpost);
+    assert!(line.contains("header 'h'") && line.contains("STOMP 1.0"), "{line}");
+    assert_eq!(numbers(&broker.messages()), [1]);
+
+    until(LONG, "the slot is free", || {
+        let active = "SELECT active FROM pg_replication_slots WHERE slot_name =";
+        database.sql(&format!("{active} '{}'", database.name())) == "f"
+    });
+    database.sql(&format!(
+        r#"UPDATE walpost.outbox SET headers = '{{}}' WHERE body->>'n' = '2'; SELECT pg_drop_replication_slot('{}')"#,
+        database.name()
+    ));
+    let mut walpost = settings.arguments(["run", "--recover"]).start();
+    walpost.await_ready(LONG);
+    await_all_confirmed(&database);
+    // What the certified snapshot does not cover comes again.
+    let mut arrived = numbers(&broker.messages());
+    arrived.dedup();
+    assert_eq!(arrived, [1, 2, 3]);
+    assert!(walpost.terminate(LONG).success());
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn a_destination_of_no_known_kind_is_given_up_and_what_follows_dies_too() {
         rig.walpost().arguments(["undelivered", "discard"].into_iter().chain(ids.lines()));
     assert!(discard.output(LONG).status.success());
     running.wait_for_log("/bogus/x takes messages again", LONG);
-    assert_eq!(rig.vhost.depth("q"), 21);
+    until(LONG, "the others have come", || rig.vhost.depth("q") == 21);
     assert!(running.terminate(LONG).success());
 }
 
@@ -245,6 +245,8 @@ fn is_found(times: u32, how: fn(&Frame, &mut Reply)) {
          FROM generate_series(1, 600) n",
     );
     await_all_confirmed(&database);
+    let kept = "SELECT 1 FROM walpost.undelivered LIMIT 1";
+    until(LONG, "what was kept is delivered", || database.sql(kept).is_empty());
     let stored = stored.lock().unwrap();
     for (index, destination) in ["good", "bad", "better"].into_iter().enumerate() {
         let name = format!("/queue/{destination}.v1");

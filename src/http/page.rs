@@ -7,7 +7,7 @@ pub(super) const PAGE: &str = include_str!("page.html");
 /// holds them to it and prints the right ones when the page was edited.
 pub(super) const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-     style-src 'sha256-wnyPsG6VcXf1Hb1Bh2W3F8jpgFEG6lWYbs9v5EzwMjI='; script-src 'sha256-7SPHvjpVZLVUuRgZLS+AHT58J0CsKMOk/3t9m5iymD0='";
+     style-src 'sha256-fxVEERPxEugMrTBMHlegvj7oHsNjT02YE8AANWWB5R0='; script-src 'sha256-GjQZBE+lTw9VMZ94PW9EqCGwuE+5xk9rFsgEM9vjNFA='";
 
 #[cfg(test)]
 mod tests {

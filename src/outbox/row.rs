@@ -133,19 +133,27 @@ pub(super) fn compose(
 
     let (body, binary) = body(layout, fields)?;
     own.clear();
-    match text(Role::Headers)? {
-        None | Some("{}") => {}
-        Some(json) => own.read(json)?,
+    let read = match text(Role::Headers) {
+        Ok(None | Some("{}")) => Ok(()),
+        Ok(Some(json)) => own.read(json),
+        Err(reason) => Err(reason),
+    };
+    let content_type = text(Role::ContentType);
+    if read.is_err() {
+        own.clear();
     }
     let row = RowPart {
         id: values.id,
         own,
-        content_type: text(Role::ContentType)?.filter(|text| !text.is_empty()),
+        content_type: content_type.as_ref().ok().copied().flatten().filter(|text| !text.is_empty()),
         binary,
         sent_time: values.texts.now.as_str(),
         values: &values,
     };
     rules.headers.write(draft, &row);
+    // Only now: what is kept of it has all headers but its own.
+    read?;
+    content_type?;
     let message = draft.finish(hash, layout.table_id, body, rules.max_frame_size)?;
     Ok((message, Dropped(own.dropped())))
 }

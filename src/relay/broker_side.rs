@@ -334,5 +334,5 @@ impl Pump {
     }
 }
 
-const UNSENDABLE_REMEDY: &str = "correct the row's headers, or use a broker that speaks STOMP 1.2; nothing past it is confirmed";
+const UNSENDABLE_REMEDY: &str = "use a broker that speaks STOMP 1.2, or correct the row (docs/operations.md, 'A header that STOMP 1.0 cannot carry'); nothing past it is confirmed";
 const REFUSAL_REMEDY: &str = "mend the destination (exchange, queue, permission) and start walpost again; nothing is lost (docs/operations.md, 'A refused message')";

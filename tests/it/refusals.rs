@@ -1,10 +1,8 @@
-//! What can't be sent or is refused stops the relay with a clear word; nothing past it is confirmed, and once it is mended
-//! everything comes.
+//! What the broker refuses: it is waited for, kept, given up, or ends the relay, as the settings say; the others flow.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use walpost_testkit::postgres::Database;
 use walpost_testkit::rabbitmq::Vhost;
 use walpost_testkit::scripted::{Reply, Verdict};
 use walpost_testkit::stomp::Frame;
@@ -12,27 +10,11 @@ use walpost_testkit::walpost::{Builder, Finished};
 use walpost_testkit::{Consumer, ScriptedBroker, Walpost, until};
 
 use crate::rig::{LONG, Rig};
-use crate::scene::{
-    await_all_confirmed, confirmed, database, number, numbers, publish_each, relay,
-};
-
-const TABLE: &str = "CREATE TABLE events (id text, dest text, headers jsonb, body text)";
-
-fn events(database: &Database<'_>, broker: &ScriptedBroker) -> Builder {
-    relay(database, &broker.address())
-        .set("outbox.layout", "custom")
-        .set("outbox.tables", r#"["public.events"]"#)
-        .set(
-            "outbox.columns",
-            r#"{"id": "id", "destination": "dest", "headers": "headers", "body": "body"}"#,
-        )
-        .set("outbox.destination", "{destination}")
-        .set("broker.max_frame_size", "2KiB")
-}
+use crate::scene::{await_all_confirmed, database, number, publish_each, relay};
 
 /// Waits for the end and gives the one line that says why.
 #[track_caller]
-fn last_word(walpost: Walpost) -> String {
+pub fn last_word(walpost: Walpost) -> String {
     let Finished { status, stderr, .. } = walpost.finish(LONG);
     assert_eq!(status.code(), Some(3), "{stderr}");
     let errors: Vec<_> = stderr.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
@@ -40,129 +22,10 @@ fn last_word(walpost: Walpost) -> String {
     errors[0].to_owned()
 }
 
-/// The LSN in such a line.
-#[track_caller]
-fn lsn_in(line: &str) -> &str {
-    let rest = line.split_once("LSN ").unwrap_or_else(|| panic!("no LSN: {line}")).1;
-    rest.split([')', ' ', ',', ';']).next().unwrap()
-}
-
-#[track_caller]
-fn assert_not_confirmed(database: &Database<'_>, line: &str) {
-    let (slot, lsn) = (confirmed(database), lsn_in(line));
-    let before = database.sql(&format!("SELECT '{slot}'::pg_lsn <= '{lsn}'"));
-    assert_eq!(before, "t", "{slot} is confirmed, past {lsn}");
-}
-
-/// Between two good rows the row `bad` (its columns as SQL) can't be a message, for `reason`; with
-/// the configuration `mended` it can.
-#[track_caller]
-fn is_unfit(bad: &str, reason: &str, mended: (&str, &str)) {
-    let (database, broker) = (database(), ScriptedBroker::start());
-    database.sql(TABLE);
-    let mut walpost = events(&database, &broker).start();
-    walpost.await_ready(LONG);
-    database.sql(&format!(
-        r#"DO $$ BEGIN
-             INSERT INTO events VALUES ('one', '/queue/q', '{{}}', '{{"n": 1}}'); COMMIT;
-             INSERT INTO events VALUES ('the-bad-one', {bad}); COMMIT;
-             INSERT INTO events VALUES ('three', '/queue/q', '{{}}', '{{"n": 3}}'); COMMIT;
-           END $$"#
-    ));
-    let line = last_word(walpost);
-    assert!(line.contains("the-bad-one") && line.contains("public.events"), "{line}");
-    assert!(line.contains(reason), "{line}");
-    assert_not_confirmed(&database, &line);
-    assert_eq!(numbers(&broker.messages()), [1]);
-
-    // The same again: it stops at the same row, and sends nothing twice.
-    let again = last_word(events(&database, &broker).start());
-    assert_eq!(again, line);
-    assert_eq!(numbers(&broker.messages()), [1]);
-
-    let mut walpost = events(&database, &broker).set(mended.0, mended.1).start();
-    walpost.await_ready(LONG);
-    await_all_confirmed(&database);
-    assert_eq!(numbers(&broker.messages()), [1, 2, 3]);
-    assert!(walpost.terminate(LONG).success());
-}
-
-#[test]
-fn a_row_without_a_destination() {
-    let mended = ("outbox.destination", "/queue/q");
-    is_unfit(r#"NULL, '{}', '{"n": 2}'"#, "it has no destination", mended);
-}
-
-#[test]
-fn a_row_larger_than_a_frame() {
-    let bad = r#"'/queue/q', '{}', '{"n": 2, "pad": "' || repeat('x', 3000) || '"}'"#;
-    is_unfit(
-        bad,
-        "larger than broker.max_frame_size (2048 bytes)",
-        ("broker.max_frame_size", "4KiB"),
-    );
-}
-
-#[test]
-fn a_row_too_long_to_be_read() {
-    let bad = r#"'/queue/q', '{}', '{"n": 2, "pad": "' || repeat('x', 3000000) || '"}'"#;
-    is_unfit(bad, "longer than what is read of a row", ("broker.max_frame_size", "4MiB"));
-}
-
-#[test]
-fn a_header_without_a_name() {
-    let without_headers = r#"{"id": "id", "destination": "dest", "body": "body"}"#;
-    let bad = r#"'/queue/q', '{"": 1}', '{"n": 2}'"#;
-    is_unfit(bad, "its header '' can't be sent", ("outbox.columns", without_headers));
-}
-
-#[test]
-fn an_emitted_message_with_our_prefix_and_none_with_another() {
-    let (database, broker) = (database(), ScriptedBroker::start());
-    database.sql(TABLE);
-    let mut walpost = events(&database, &broker).start();
-    walpost.await_ready(LONG);
-    let row = |n: u32| {
-        format!(r#"INSERT INTO events VALUES ('{n}', '/queue/q', '{{}}', '{{"n": {n}}}')"#)
-    };
-    // Foreign ones around and inside, the last longer than any row may be.
-    database.sql(&format!(
-        "SELECT pg_logical_emit_message(true, 'other', 'x'); SELECT pg_logical_emit_message(false, 'walpost', 'x');
-         BEGIN; SELECT pg_logical_emit_message(true, 'walpostx', 'x'); {}; SELECT pg_logical_emit_message(true, 'walpos', repeat('x', 3000000)); COMMIT",
-        row(1)
-    ));
-    await_all_confirmed(&database);
-    assert_eq!(numbers(&broker.messages()), [1]);
-    let skipped =
-        |reason| walpost.metric(&format!("walpost_rows_skipped_total{{reason=\"{reason}\"}}"));
-    assert_eq!(skipped("other_prefix"), 3.0);
-    assert_eq!(skipped("non_transactional"), 1.0);
-
-    database.sql(&format!("BEGIN; {}; COMMIT", row(2)));
-    database.sql("SELECT pg_logical_emit_message(true, 'walpost', 'body')");
-    database.sql(&row(3));
-    let line = last_word(walpost);
-    assert!(line.contains("pg_logical_emit_message('walpost')"), "{line}");
-    assert!(line.contains("set outbox.logical_messages to \"\""), "{line}");
-    assert_not_confirmed(&database, &line);
-    assert_eq!(numbers(&broker.messages()), [1, 2]);
-
-    let mut walpost = events(&database, &broker).set("outbox.logical_messages", "").start();
-    walpost.await_ready(LONG);
-    await_all_confirmed(&database);
-    assert_eq!(numbers(&broker.messages()), [1, 2, 3]);
-    assert!(walpost.terminate(LONG).success());
-}
-
-/// RabbitMQ refuses what goes to `destination` and says `words`; then `mend` or another row's
-/// template lets it through.
-#[track_caller]
-fn is_refused(destination: &str, words: &str, mended: (&str, &str), mend: impl FnOnce(&Vhost<'_>)) {
-    let rig = Rig::new();
+/// A walpost whose destination `destination` RabbitMQ refuses with `words`, with 20 messages before it and one behind; the id of
+/// what is refused.
+fn refused(rig: &Rig, walpost: &Builder, destination: &str) -> (Walpost, String) {
     rig.vhost.declare_queue("q");
-    rig.vhost.declare_queue("mended");
-    let walpost =
-        rig.walpost().set("broker.reconnect.initial", "10ms").set("retry.first_wait", "50ms");
     let mut running = walpost.start();
     running.await_ready(LONG);
     let publish = |n: u32, to: &str| {
@@ -175,10 +38,28 @@ fn is_refused(destination: &str, words: &str, mended: (&str, &str), mend: impl F
     await_all_confirmed(&rig.database);
     let id = publish(21, destination);
     publish(22, "/queue/q");
+    (running, id)
+}
+
+fn patient(rig: &Rig) -> Builder {
+    rig.walpost()
+        .set("broker.reconnect.initial", "10ms")
+        .set("retry.first_wait", "50ms")
+        .set("retry.pause", "200ms")
+        .set("retry.wait", "200ms")
+}
+
+/// What RabbitMQ refuses at `destination`, saying `words`, ends walpost where it is told so; mended by `mend`, or by a
+/// setting, it comes.
+#[track_caller]
+fn halts(destination: &str, words: &str, mended: (&str, &str), mend: impl FnOnce(&Vhost<'_>)) {
+    let rig = Rig::new();
+    rig.vhost.declare_queue("mended");
+    let walpost = patient(&rig).set("retry.on_exhausted", "halt").set("retry.max_attempts", "3");
+    let (running, id) = refused(&rig, &walpost, destination);
     let line = last_word(running);
-    assert!(line.contains(&id) && line.contains(destination), "{id}: {line}");
+    assert!(line.contains(destination), "{line}");
     assert!(line.contains("3 times") && line.contains(words), "{line}");
-    assert_not_confirmed(&rig.database, &line);
     let consumer = Consumer::of_queue(&rig.vhost, "q");
     let firsts = consumer.wait_for(20, LONG);
     let firsts: Vec<_> = firsts.iter().filter_map(|message| number(&message.body)).collect();
@@ -195,18 +76,80 @@ fn is_refused(destination: &str, words: &str, mended: (&str, &str), mend: impl F
 }
 
 #[test]
-fn an_exchange_that_is_missing() {
+fn an_exchange_that_is_missing_ends_walpost_where_it_is_told_so() {
     let nothing = ("broker.kind", "auto");
-    is_refused("/exchange/missing/x", "not_found", nothing, |vhost| {
+    halts("/exchange/missing/x", "not_found", nothing, |vhost| {
         vhost.declare_exchange("missing", "direct");
         vhost.bind("missing", "mended", "x");
     });
 }
 
 #[test]
-fn a_destination_of_no_known_kind() {
+fn a_destination_of_no_known_kind_ends_walpost_where_it_is_told_so() {
     let elsewhere = ("outbox.destination", "/queue/mended");
-    is_refused("/bogus/x", "Unknown destination", elsewhere, |_| {});
+    halts("/bogus/x", "Unknown destination", elsewhere, |_| {});
+}
+
+fn kept(rig: &Rig, columns: &str) -> String {
+    rig.database.sql(&format!("SELECT {columns} FROM walpost.undelivered ORDER BY id"))
+}
+
+#[test]
+fn an_exchange_that_is_missing_is_parked_until_it_is_there() {
+    let rig = Rig::new();
+    let (mut running, id) = refused(&rig, &patient(&rig), "/exchange/missing/x");
+    running.wait_for_log("/exchange/missing/x is parked", LONG);
+    // The others flow, and what is kept holds up nothing.
+    until(LONG, "the others have come", || rig.vhost.depth("q") == 21);
+    await_all_confirmed(&rig.database);
+    let columns =
+        "state, message_id, destination, convert_from(body, 'UTF8'), error LIKE 'not_found%'";
+    let row = format!(r#"retrying|{id}|/exchange/missing/x|{{"n": 21}}|t"#);
+    assert_eq!(kept(&rig, columns), row);
+    let shown = || running.status()["broker"]["refused"][0].clone();
+    until(LONG, "it is tried again", || shown()["attempts"].as_u64() > Some(4));
+    let shown = shown();
+    assert_eq!((&shown["kept"], &shown["condemned"]), (&1.into(), &false.into()), "{shown}");
+    until(LONG, "it is counted", || running.status()["undelivered"]["retrying"] == 1);
+    assert_eq!(running.metric("walpost_parked_destinations"), 1.0);
+    assert_eq!(running.metric("walpost_undelivered_messages{state=\"retrying\"}"), 1.0);
+
+    rig.vhost.declare_queue("mended");
+    rig.vhost.declare_exchange("missing", "direct");
+    rig.vhost.bind("missing", "mended", "x");
+    let message = Consumer::of_queue(&rig.vhost, "mended").wait_for(1, LONG).remove(0);
+    assert_eq!((number(&message.body), message.header("msg-id")), (Some(21), Some(id.as_str())));
+    running.wait_for_log("/exchange/missing/x takes messages again", LONG);
+    assert_eq!(kept(&rig, "id"), "");
+    until(LONG, "nothing is parked", || running.metric("walpost_parked_destinations") == 0.0);
+    assert_eq!(running.metric("walpost_dead_letters_total"), 0.0);
+    assert!(running.terminate(LONG).success());
+}
+
+#[test]
+fn a_destination_of_no_known_kind_is_given_up_and_what_follows_dies_too() {
+    let rig = Rig::new();
+    let walpost = patient(&rig).set("retry.max_attempts", "4");
+    let (mut running, id) = refused(&rig, &walpost, "/bogus/x");
+    running.wait_for_log("/bogus/x is given up", LONG);
+    until(LONG, "it is dead", || kept(&rig, "state") == "dead");
+    rig.database.sql(r#"SELECT walpost.publish('/bogus/x', '{"n": 23}', version => NULL)"#);
+    until(LONG, "the next is dead, too", || kept(&rig, "state") == "dead\ndead");
+    await_all_confirmed(&rig.database);
+    let ids = kept(&rig, "message_id");
+    assert_eq!(ids.lines().next(), Some(id.as_str()));
+    assert!(kept(&rig, "error").contains("Unknown destination"));
+    assert_eq!(running.metric("walpost_dead_letters_total"), 2.0);
+    until(LONG, "they are counted", || running.status()["undelivered"]["dead"] == 2);
+    assert_eq!(running.status()["broker"]["refused"][0]["condemned"], true);
+
+    let ids = kept(&rig, "id");
+    let discard =
+        rig.walpost().arguments(["undelivered", "discard"].into_iter().chain(ids.lines()));
+    assert!(discard.output(LONG).status.success());
+    running.wait_for_log("/bogus/x takes messages again", LONG);
+    until(LONG, "the others have come", || rig.vhost.depth("q") == 21);
+    assert!(running.terminate(LONG).success());
 }
 
 #[test]
@@ -224,7 +167,7 @@ fn a_full_queue_is_waited_for_and_holds_up_nobody() {
     rig.vhost.declare_queue_with("full", limits);
     rig.vhost.declare_queue("other.v1");
     let mut walpost =
-        rig.walpost().set("broker.reconnect.max", "200ms").set("retry.first_wait", "100ms").start();
+        patient(&rig).set("broker.reconnect.max", "200ms").set("retry.first_wait", "100ms").start();
     walpost.await_ready(LONG);
     for n in 1..=10 {
         rig.database.sql(&format!(
@@ -291,7 +234,9 @@ fn is_found(times: u32, how: fn(&Frame, &mut Reply)) {
     let database = database();
     let walpost = relay(&database, &broker.address())
         .set("broker.reconnect.initial", "10ms")
-        .set("retry.first_wait", "50ms");
+        .set("retry.first_wait", "50ms")
+        .set("retry.pause", "50ms")
+        .set("retry.wait", "50ms");
     let mut walpost = walpost.start();
     walpost.await_ready(LONG);
     database.sql(
@@ -300,6 +245,8 @@ fn is_found(times: u32, how: fn(&Frame, &mut Reply)) {
          FROM generate_series(1, 600) n",
     );
     await_all_confirmed(&database);
+    let kept = "SELECT 1 FROM walpost.undelivered LIMIT 1";
+    until(LONG, "what was kept is delivered", || database.sql(kept).is_empty());
     let stored = stored.lock().unwrap();
     for (index, destination) in ["good", "bad", "better"].into_iter().enumerate() {
         let name = format!("/queue/{destination}.v1");

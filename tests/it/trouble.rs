@@ -250,7 +250,7 @@ fn an_error_that_goes_away_is_forgotten() {
     let broker = ScriptedBroker::builder()
         .on_frame(move |frame, reply| {
             let connection = reply.connection();
-            if number(&frame.body) == Some(5) && connection < 2 && first_time(connection) {
+            if number(&frame.body) == Some(5) && connection < 3 && first_time(connection) {
                 reply.error("resource_error", "the disk\nis full", None);
                 reply.close();
                 return Verdict::Taken;

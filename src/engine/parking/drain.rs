@@ -203,7 +203,9 @@ impl<M: Addressed> Engine<M> {
     /// The destination is open again.
     pub(in crate::engine) fn reopen(&mut self, name: &str) {
         let Some(trouble) = self.troubles.by_destination.remove(name) else { return };
-        self.troubles.turn.take_if(|turn| **turn == *name);
+        if self.troubles.turn.take_if(|turn| **turn == *name).is_some() {
+            self.parking.attempting = false;
+        }
         for key in trouble.waiting.into_values() {
             let Some(home) = self.window.get(key).map(|held| held.home) else { continue };
             if let Some(state) = self.lanes.get_mut(home) {

@@ -164,7 +164,7 @@ impl Intake {
         })
     }
 
-    /// Where a change stands in the log, for an operator: giving it up takes its commit's LSN.
+    /// Where a change stands in the log, for an operator.
     fn place(&self, lsn: Lsn) -> String {
         match self.begin {
             Some(begin) => format!("(at LSN {lsn}, committed at LSN {})", begin.commit_lsn),
@@ -327,7 +327,7 @@ fn unfit_stop(unfit: &Unfit, place: &str) -> Stop {
     Stop::for_good(
         format_args!("{unfit} {place}"),
         format_args!(
-            "{}nothing past it is confirmed (docs/operations.md, 'A row that cannot be a message')",
+            "{}nothing past it is confirmed (docs/operations.md, 'An emitted message')",
             remedy(&unfit.reason)
         ),
     )

@@ -38,14 +38,14 @@ impl Message {
         draft.finish(hash, table, Body::Raw(body), max)
     }
 
-    /// Nothing but the id of a row that could not be read as a whole.
+    /// Nothing but the id of a row that could not be read as a whole, and its table.
     #[must_use]
-    pub fn nothing_but(id: &str) -> Message {
+    pub fn nothing_but(id: &str, table: Option<TableId>) -> Message {
         let mut draft = Draft::default();
         draft.start(id);
         draft.end_destination();
         draft.end_key();
-        draft.salvage(None, None)
+        draft.salvage(table, None)
     }
 
     /// The message of a row that can't be sent, with the reason.

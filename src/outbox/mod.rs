@@ -203,7 +203,8 @@ impl Outbox {
         })
     }
 
-    /// What there is of the message of the row that [`row`](Self::row) has just called unfit.
+    /// What there is of the message of the row that [`row`](Self::row) or [`truncated`](Self::truncated) has
+    /// just called unfit.
     pub fn salvaged(&mut self) -> Option<Message> {
         self.salvaged.take()
     }
@@ -246,7 +247,7 @@ impl Outbox {
     ///
     /// # Errors
     /// [`RowError::UnknownRelation`] where no Relation message came for it.
-    pub fn truncated(&self, relation: u32, values: &[Value<'_>]) -> Result<Row, RowError> {
+    pub fn truncated(&mut self, relation: u32, values: &[Value<'_>]) -> Result<Row, RowError> {
         let Some(layout) = known(&self.relations, relation)? else {
             return Ok(Row::Skipped(SkipReason::OtherTable));
         };
@@ -254,6 +255,8 @@ impl Outbox {
         if layout.scheduled_only && !row::is_scheduled(&fields) {
             return Ok(Row::Skipped(SkipReason::Status));
         }
+        let id = row::id_for_report(&fields).unwrap_or_default();
+        self.salvaged = Some(Message::nothing_but(&id, layout.table_id));
         Ok(unfit(layout, &fields, UnfitReason::TooLong))
     }
 }

@@ -244,7 +244,7 @@ impl Intake {
              'A row that cannot be a message')"
         );
         let id = unfit.id.as_deref().unwrap_or_default();
-        let message = self.outbox.salvaged().unwrap_or_else(|| Message::nothing_but(id));
+        let message = self.outbox.salvaged().unwrap_or_else(|| Message::nothing_but(id, None));
         Ok(message.as_unfit(unfit.to_string()))
     }
 

@@ -72,12 +72,15 @@ fn a_row_of_django_that_is_longer_than_is_read_is_named() {
     let settings = relay(&database, &broker.address())
         .set("outbox.layout", "django")
         .set("broker.max_frame_size", "64KiB");
-    let run = settings.output(LONG);
-    assert_eq!(run.status.code(), Some(3), "{run:?}");
-    let line = run.stderr.lines().last().unwrap();
+    let mut walpost = settings.start();
     let row = "the row '00000000-0000-4000-8000-000000000001' in public.published";
-    assert!(line.contains(row) && line.contains("correct or delete the row"), "{line}");
+    let line = walpost.wait_for_log(row, LONG);
+    assert!(line.contains("it is kept as a dead letter"), "{line}");
+    // Its row says so.
+    until(LONG, "it is dead", || database.sql("SELECT status FROM published") == "-1");
+    assert_eq!(database.sql("SELECT state, body IS NULL FROM walpost.undelivered"), "dead|t");
     assert_eq!(broker.sends(), 0);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
 }
 
 #[test]

@@ -116,7 +116,7 @@ impl<M: Addressed> Engine<M> {
         let held = self.window.get(key)?;
         let receipted = Receipted { commit_time: held.commit_time, last_sent: held.last_sent };
         if let Some(kept) = held.kept {
-            self.to_be_deleted(key, kept.id);
+            self.owe_deletion(key, kept.id);
         } else {
             self.leave(key, Lsn::INVALID);
         }

@@ -37,6 +37,8 @@ pub(super) struct Origin {
 pub(super) struct KeptIn {
     /// Its row's id.
     pub(super) id: i64,
+    /// It was dead, and the newest of these.
+    pub(super) dead: bool,
     /// The transaction that it came with, where that is known.
     pub(super) transaction: Option<TxId>,
 }

@@ -1,5 +1,6 @@
 //! Rows out of the table: the oldest alone, then, once that is taken, the others in their order.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::{Note, Parked, State, Stored};
@@ -15,7 +16,7 @@ impl<M: Addressed> Engine<M> {
     }
 
     /// A row enters the window.
-    fn take_in(&mut self, name: &str, stored: Stored<M>) -> Key {
+    fn take_in(&mut self, name: &str, stored: Stored<M>, dead: bool) -> Key {
         let Stored { id, transaction, commit_time, outgoing, .. } = stored;
         let nobody = TxId { commit_lsn: Lsn::INVALID, xid: 0, commit_time: PgTime(0) };
         let tx = *self.parking.record.get_or_insert_with(|| self.ledger.open_aside(nobody));
@@ -23,7 +24,7 @@ impl<M: Addressed> Engine<M> {
             record.unreceipted += 1;
         }
         let home = self.lane_of(outgoing.key_hash);
-        let kept = Some(KeptIn { id, transaction });
+        let kept = Some(KeptIn { id, dead, transaction });
         let of = Origin { tx, commit_time, change: None, after: None, kept, home };
         if let Some(parked) = self.parked_mut(name) {
             parked.held += 1;
@@ -64,10 +65,8 @@ impl<M: Addressed> Engine<M> {
         trouble.width = 1;
         trouble.next = now + if condemned { retry.pause } else { retry.wait };
         parked.head = Some(row.id);
-        // A dead one counts while it is on its way: it is deleted like any other.
-        parked.rows += u64::from(condemned);
         self.troubles.begin_turn();
-        let key = self.take_in(name, *row);
+        let key = self.take_in(name, *row, condemned);
         self.window.append(&mut self.lanes[lane].order, key, lane);
     }
 
@@ -76,9 +75,12 @@ impl<M: Addressed> Engine<M> {
         if self.parked_mut(name).is_none_or(|parked| parked.state != State::Draining) {
             return;
         }
-        for row in rows {
+        // An operator may have had a dead one sent again that was on its way.
+        let here: HashSet<i64> =
+            self.window.iter().filter_map(|held| Some(held.kept?.id)).collect();
+        for row in rows.into_iter().filter(|row| !here.contains(&row.id)) {
             let id = row.id;
-            let key = self.take_in(name, row);
+            let key = self.take_in(name, row, false);
             if let Some(parked) = self.parked_mut(name) {
                 parked.loaded.insert(id, key);
                 parked.after = id;
@@ -108,7 +110,7 @@ impl<M: Addressed> Engine<M> {
     }
 
     /// The message of a row has its receipt, and where its outbox row is to be marked, that is done.
-    pub(in crate::engine) fn to_be_deleted(&mut self, key: Key, id: i64) {
+    pub(in crate::engine) fn owe_deletion(&mut self, key: Key, id: i64) {
         let Some(held) = self.window.get(key) else { return };
         let (receipt, lane) = (held.receipt, held.lane);
         if let Some(state) = self.lanes.get_mut(lane) {
@@ -129,10 +131,11 @@ impl<M: Addressed> Engine<M> {
             let Some(key) = self.window.find(*receipt) else { continue };
             let Some(held) = self.window.get(key) else { continue };
             let name: Box<str> = held.payload.destination().into();
+            let counted = held.kept.is_some_and(|kept| !kept.dead);
             self.leave(key, Lsn::INVALID);
             if let Some(parked) = self.parked_mut(&name) {
                 parked.held = parked.held.saturating_sub(1);
-                parked.rows = parked.rows.saturating_sub(1);
+                parked.rows = parked.rows.saturating_sub(u64::from(counted));
             }
             self.open_if_drained(&name);
         }
@@ -147,7 +150,6 @@ impl<M: Addressed> Engine<M> {
                 && held.payload.destination() == name
         };
         let receipts: Vec<_> = self.window.iter().filter(its).map(|held| held.receipt).collect();
-        let unloaded = receipts.len() as u64;
         for receipt in receipts {
             let Some(key) = self.window.find(receipt) else { continue };
             self.leave(key, Lsn::INVALID);
@@ -157,9 +159,6 @@ impl<M: Addressed> Engine<M> {
         }
         if let Some(parked) = self.parked_mut(name) {
             parked.loaded.clear();
-            if parked.state == State::Condemned {
-                parked.rows = parked.rows.saturating_sub(unloaded);
-            }
             if parked.state == State::Draining {
                 parked.state = State::Parked;
             }

@@ -77,12 +77,11 @@ impl<M: Addressed> Engine<M> {
 
     fn of_destinations(&mut self) -> Option<(Job, Running)> {
         let troubles = &self.troubles;
-        let condemned = |(name, trouble): (&Box<str>, &crate::engine::trouble::Trouble)| {
-            trouble.parked.as_ref().is_some_and(|parked| parked.condemn).then(|| name.clone())
-        };
-        if let Some(name) = troubles.by_destination.iter().find_map(condemned) {
+        let mut all = troubles.by_destination.iter();
+        let condemned = all.find(|(_, trouble)| trouble.parked.as_ref().is_some_and(|p| p.condemn));
+        if let Some((name, _)) = condemned {
             let destination = name.to_string();
-            return Some((Job::Condemn { destination }, Running::Condemn(name)));
+            return Some((Job::Condemn { destination }, Running::Condemn(name.clone())));
         }
         if self.parking.attempting
             && let Some(name) = &troubles.turn

@@ -53,11 +53,11 @@ impl<M: Addressed> Engine<M> {
 
     /// The stream is held, or not any more, by what is kept.
     pub(super) fn note_full(&mut self) {
-        let waits = |(name, trouble): (&Box<str>, &Trouble)| {
+        let waits = self.troubles.by_destination.iter().any(|(name, trouble)| {
             let retrying = trouble.parked.as_ref().is_some_and(|p| p.state != State::Condemned);
             retrying && self.is_to_be_kept(name, trouble)
-        };
-        let full = self.room_to_park() == 0 && self.troubles.by_destination.iter().any(waits);
+        });
+        let full = self.room_to_park() == 0 && waits;
         if full && !self.parking.full {
             self.notice(Notice::Full);
         }

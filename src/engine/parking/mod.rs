@@ -356,7 +356,11 @@ impl<M: Addressed> Engine<M> {
     /// Rows of a destination that are delivered, and not known to be deleted.
     fn to_delete(&self, destination: &str) -> u64 {
         let its = |(_, receipt): &&(i64, Receipt)| {
-            self.message(*receipt).is_some_and(|message| message.destination() == destination)
+            let held = self.window.find(*receipt).and_then(|key| self.window.get(key));
+            held.is_some_and(|held| {
+                let counted = held.kept.is_some_and(|kept| !kept.dead);
+                counted && held.payload.destination() == destination
+            })
         };
         self.parking.delivered.iter().filter(its).count() as u64
     }

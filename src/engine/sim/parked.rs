@@ -91,7 +91,7 @@ impl Judge {
     /// The oldest row of a destination is asked for: it is time.
     pub(super) fn attempt_asked(&self, of: usize, newest_dead: bool, now: Duration) -> Verdict {
         let facts = self.troubled.get(&of);
-        let state = if newest_dead { Parked::Condemned } else { Parked::Parked };
+        let state = if newest_dead { Parked::Condemned } else { Parked::Waiting };
         let due = facts.is_some_and(|facts| facts.parked == Some(state) && facts.next <= now);
         self.hold(Rule::Parking, due, || {
             format!("destination {of} is to be tried (dead: {newest_dead}): {facts:?}")
@@ -133,7 +133,11 @@ impl Judge {
         rows: &mut [Stored<Payload>],
     ) -> Verdict {
         if self.troubled.get(&of).is_some_and(|facts| facts.parked == Some(Parked::Draining)) {
-            rows.iter_mut().for_each(|row| self.take_in(pg, row));
+            let held = |message: &Message| message.kept.filter(|_| !message.settled);
+            let here: Vec<i64> = self.messages.iter().filter_map(held).collect();
+            for row in rows.iter_mut().filter(|row| !here.contains(&row.id)) {
+                self.take_in(pg, row);
+            }
         }
         Ok(())
     }
@@ -231,13 +235,13 @@ impl Judge {
             match facts.parked {
                 None => {
                     (facts.attempts, facts.next) = (*attempts, next);
-                    facts.parked = Some(Parked::Parked);
+                    facts.parked = Some(Parked::Waiting);
                 }
                 Some(Parked::Condemned) if facts.made_dead => {
                     (facts.attempts, facts.next) = (*attempts, next);
-                    facts.parked = Some(Parked::Parked);
+                    facts.parked = Some(Parked::Waiting);
                 }
-                Some(Parked::Parked) if idle => facts.next = facts.next.min(next),
+                Some(Parked::Waiting) if idle => facts.next = facts.next.min(next),
                 Some(_) => {}
             }
             facts.emptied = false;

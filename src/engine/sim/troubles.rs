@@ -13,7 +13,7 @@ use super::{FIRST_WAIT, MAX_ATTEMPTS, NAMES, PAUSE, PAUSE_AFTER, WAIT};
 /// How far a destination is whose messages are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parked {
-    Parked,
+    Waiting,
     Draining,
     Condemned,
 }
@@ -94,7 +94,7 @@ impl Judge {
             trouble.next = now + wait;
         }
         if trouble.parked == Some(Parked::Draining) {
-            trouble.parked = Some(Parked::Parked);
+            trouble.parked = Some(Parked::Waiting);
         }
         if attempt {
             trouble.attempts += u32::from(!counted);
@@ -147,7 +147,7 @@ impl Judge {
             let (attempts, destination) = (trouble.attempts, NAMES[of].to_owned());
             let words = String::new();
             if trouble.parked.is_none() && attempts >= PAUSE_AFTER {
-                trouble.parked = Some(Parked::Parked);
+                trouble.parked = Some(Parked::Waiting);
                 trouble.next = now + PAUSE;
                 let (destination, words) = (destination.clone(), words.clone());
                 self.notices.push_back(Notice::Parked { destination, attempts, words });

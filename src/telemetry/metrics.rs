@@ -252,10 +252,7 @@ impl Gauges {
                 "walpost_unmarked_messages",
                 "Messages with a receipt whose rows are not marked or deleted yet.",
             ),
-            parked: new.int_gauge(
-                "walpost_parked_destinations",
-                "Destinations whose messages are kept in walpost.undelivered.",
-            ),
+            parked: new.int_gauge("walpost_parked_destinations", "Destinations that are parked."),
             undelivered: new.gauges(
                 "walpost_undelivered_messages",
                 "Messages of this slot in walpost.undelivered, by state.",

@@ -8,7 +8,8 @@ use crate::lsn::Lsn;
 use crate::pgoutput::PgTime;
 
 use super::Payload;
-use super::judge::{Judge, Message};
+use super::judge::Judge;
+use super::message::Message;
 use super::postgres::{Postgres, Transaction};
 use super::relay_row::{Snapshot, State};
 use super::rule::{Rule, Verdict, Violation};

@@ -22,14 +22,15 @@ use super::pump::Pending;
 use super::relay::{Relay, Stage};
 use super::relay_row::{Snapshot, Update};
 use super::rule::{Rule, Verdict, Violation};
-use super::schedule::{Schedule, Shape, Step};
+use super::schedule::{Schedule, Shape};
+use super::step::Step;
 use super::tally::Tally;
 
 /// One schedule as it runs.
 pub(super) struct Driver {
     pub(super) rng: Rng,
     pub(super) schedule: Schedule,
-    fault: Option<Fault>,
+    pub(super) fault: Option<Fault>,
     pub(super) misstep: Option<Misstep>,
     pub(super) now: Duration,
     pub(super) pg: Postgres,
@@ -266,35 +267,6 @@ impl Driver {
         )
     }
 
-    // --- lives
-
-    /// walpost is gone and started again: it knows what the server knows.
-    pub(super) fn restart(&mut self) -> Verdict {
-        self.note(format_args!("killed"));
-        self.marker_dies()?;
-        self.parker_dies()?;
-        self.tally.kills += 1;
-        self.pg.stop();
-        self.uplink.clear();
-        self.pending = None;
-        for lane in 0..=self.schedule.lanes {
-            // What the kernel holds may still be read by the broker.
-            while self.rng.bool() && self.broker.take(lane, &mut self.pg.rows, &mut self.rng) {}
-            self.broker.lose(lane);
-        }
-        self.engine = engine(&self.schedule, self.fault);
-        self.relay = Relay::new(self.fault);
-        self.judge.new_life();
-        self.halted = false;
-        Ok(())
-    }
-
-    /// An operator has mended what the broker refused, and starts walpost again.
-    fn mend_and_restart(&mut self) -> Verdict {
-        self.pg.rows.iter_mut().for_each(|row| row.fate = Fate::Taken);
-        self.restart()
-    }
-
     // --- the calm
 
     /// All faults end. What is refused for ever must halt the relay; once that is mended,
@@ -395,7 +367,7 @@ impl Driver {
     }
 }
 
-fn engine(schedule: &Schedule, fault: Option<Fault>) -> Engine<Payload> {
+pub(super) fn engine(schedule: &Schedule, fault: Option<Fault>) -> Engine<Payload> {
     match fault {
         Some(fault) => Engine::with_fault(schedule.settings(), fault),
         None => Engine::new(schedule.settings()),

@@ -1,6 +1,6 @@
 //! What a walpost must recognise when it comes again, and what it may have forgotten.
 
-use super::judge::Message;
+use super::message::Message;
 use super::postgres::Transaction;
 
 /// What this walpost has read of a transaction.

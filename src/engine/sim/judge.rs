@@ -14,38 +14,12 @@ use crate::lsn::Lsn;
 
 use super::identity::Memory;
 use super::lanes::LaneFacts;
+use super::message::Message;
 use super::postgres::{Postgres, Row, Transaction};
 use super::relay_row::Snapshot;
 use super::rule::{Rule, Verdict, Violation};
 use super::schedule::Schedule;
 use super::table::Standing;
-
-/// A message that the engine accepted.
-#[derive(Debug)]
-pub(super) struct Message {
-    pub(super) serial: usize,
-    pub(super) destination: usize,
-    /// Its transaction; none: its row came out of the table.
-    pub(super) uid: Option<usize>,
-    pub(super) commit_lsn: Lsn,
-    pub(super) size: usize,
-    pub(super) commit_time: crate::pgoutput::PgTime,
-    pub(super) number: Option<u64>,
-    pub(super) last_sent: Duration,
-    pub(super) receipted: bool,
-    /// Its row is to be marked after the receipt.
-    pub(super) marks: bool,
-    /// It came by the stream, or what it was kept of did.
-    pub(super) streamed: bool,
-    /// It came out of the table of what was refused.
-    pub(super) kept: Option<i64>,
-    /// It was kept there, before this position.
-    pub(super) fence: Option<Lsn>,
-    /// It can't be sent.
-    pub(super) unfit: bool,
-    /// Nothing waits for it any more.
-    pub(super) settled: bool,
-}
 
 #[derive(Debug)]
 enum Item {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::engine::{CloseReason, LaneDown, Receipt, Receipted};
 
-use super::judge::{Judge, Message};
+use super::judge::Judge;
+use super::message::Message;
 use super::postgres::{Postgres, Transaction};
 use super::rule::{Rule, Verdict};
 use super::{PROBE_AFTER, Payload, RECEIPT_TIMEOUT};

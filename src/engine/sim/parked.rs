@@ -6,7 +6,8 @@ use crate::engine::{InTable, Keep, Stored};
 use crate::lsn::Lsn;
 use crate::pgoutput::PgTime;
 
-use super::judge::{Judge, Message};
+use super::judge::Judge;
+use super::message::Message;
 use super::postgres::Postgres;
 use super::rule::{Rule, Verdict};
 use super::troubles::{Facts, Parked};

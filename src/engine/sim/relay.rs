@@ -13,7 +13,7 @@ use super::misstep::Misstep;
 use super::pump::{honest, key_hash};
 use super::relay_row::{Guard, RelayRow, Snapshot, State, Update};
 use super::rule::{Rule, Verdict};
-use super::schedule::Step;
+use super::step::Step;
 use super::table::Standing;
 
 /// Where the relay stands.

@@ -247,7 +247,7 @@ impl Judge {
         if let Some(id) = row {
             return self.row_is_next(pg, message, id);
         }
-        let is_due = |(index, other): &(usize, &super::judge::Message)| {
+        let is_due = |(index, other): &(usize, &super::message::Message)| {
             other.destination == of
                 && !other.receipted
                 && !other.settled

@@ -13,9 +13,10 @@ use super::progress::Holding;
 use crate::engine::{InTable, Outcome, Outgoing, Stored, TxId};
 use crate::outbox::{Message, TableId};
 use crate::pgoutput::PgTime;
+use crate::source::Origin;
 use crate::store::marking::Holder;
 use crate::store::undelivered::{Attempt, KeptRow, NewRow};
-use crate::store::{Store, StoreError};
+use crate::store::{Server, Store, StoreError};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,6 +27,8 @@ const PRUNE_EACH: Duration = Duration::from_secs(60);
 pub(super) struct Work {
     /// The session that has the slot.
     pub(super) holding: Holding,
+    /// Its server: the table is that one's, whatever other hosts of the url accept writes.
+    pub(super) origin: Origin,
     /// The wall clock, for messages of which no commit is known.
     pub(super) now: PgTime,
     pub(super) task: Task,
@@ -81,10 +84,13 @@ pub(super) async fn run(
 struct Parker {
     wanted: Arc<FirstStart>,
     max_frame_size: usize,
-    connected: Option<Store>,
+    connected: Option<(Store, Origin)>,
     pruned: Instant,
 }
 
+/// Several hosts of the url accept writes.
+const OTHER_SERVER: &str =
+    "the host of postgres.url that accepts writes first is not the server whose slot is held";
 /// The slot is no longer ours on that server: the session will end, or has.
 const NOT_HELD: &str = "the slot is not held by this walpost any more";
 
@@ -107,9 +113,17 @@ impl Parker {
     }
 
     async fn work(&mut self, work: Work) -> Result<Answer, StoreError> {
+        self.connected.take_if(|(_, origin)| *origin != work.origin);
         let store = match &mut self.connected {
-            Some(store) => store,
-            None => self.connected.insert(Store::connect(&self.wanted.sql).await?),
+            Some((store, _)) => store,
+            None => {
+                let store = Store::connect(&self.wanted.sql).await?;
+                let Server { system_identifier, timeline, .. } = store.server().await?;
+                if work.origin != (Origin { system_identifier, timeline }) {
+                    return Ok(Answer::failed(OTHER_SERVER));
+                }
+                &mut self.connected.insert((store, work.origin)).0
+            }
         };
         let slot = &self.wanted.source.slot;
         let marks = &self.wanted.setup.marks;

@@ -28,7 +28,10 @@ impl Pump {
         }
         let now = self.clock.now;
         let due = self.job_due().is_some_and(|at| at <= now);
-        let (true, Some(holding)) = (due, self.holding) else { return moved };
+        let origin = self.session.as_ref().map(|session| session.origin);
+        let (true, Some(holding), Some(origin)) = (due, self.holding, origin) else {
+            return moved;
+        };
         // One job at a time: there is room.
         let Ok(place) = self.parker.clone().try_reserve_owned() else { return moved };
         let Some(job) = self.engine.next_job(now) else { return moved };
@@ -50,7 +53,7 @@ impl Pump {
             Job::Condemn { destination } => Task::Condemn { destination },
             Job::Look => Task::Look,
         };
-        place.send(Work { holding, now: self.clock.wall, task });
+        place.send(Work { holding, origin, now: self.clock.wall, task });
         true
     }
 

@@ -163,3 +163,31 @@ fn rows_that_wait_are_read_from_the_server_whose_slot_is_held_only() {
     assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
     assert_eq!(firsts(&pair.broker), (1..=ROWS + 1).collect::<Vec<_>>());
 }
+
+/// What is refused is kept on a connection of its own, which comes back by itself.
+#[test]
+fn what_is_refused_is_kept_on_the_server_whose_slot_is_held_only() {
+    let pair = Pair::new();
+    let road = Crossroads::to(pair.primary.port());
+    let mut walpost = walpost()
+        .set("postgres.url", format!("postgresql://postgres@127.0.0.1:{}/postgres", road.port()))
+        .set("broker.hosts", pair.broker.address())
+        .start();
+    walpost.await_ready(LONG);
+    publish(&pair.primary, 1, 10);
+    await_all_confirmed(&pair.primary);
+    pair.await_standby();
+    pair.standby.promote();
+    road.lead_new_sql_to(pair.standby.port());
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+        WHERE query LIKE '%walpost.undelivered%' AND pid <> pg_backend_pid()";
+    until(LONG, "its connection ends", || pair.primary.sql("postgres", end) != "0");
+    let words =
+        "walpost.undelivered: the host of postgres.url that accepts writes first is not the server";
+    walpost.wait_for_log(words, LONG);
+    road.lead_sql_to(pair.primary.port());
+    publish(&pair.primary, 11, 20);
+    await_all_confirmed(&pair.primary);
+    assert!(walpost.terminate(LONG).success(), "{}", walpost.log());
+    assert_eq!(firsts(&pair.broker), (1..=20).collect::<Vec<_>>());
+}

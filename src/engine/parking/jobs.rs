@@ -112,7 +112,7 @@ impl<M: Addressed> Engine<M> {
             return;
         }
         match (running, outcome) {
-            (Running::Keep, Outcome::Kept(position)) => self.all_kept(position),
+            (Running::Keep, Outcome::Kept(position)) => self.kept(position),
             (Running::Attempt(name), Outcome::Attempted(row)) => self.attempted(&name, row, now),
             (Running::Load(name), Outcome::Loaded { rows, unread }) => {
                 self.rows_loaded(&name, rows, unread);
@@ -137,15 +137,6 @@ impl<M: Addressed> Engine<M> {
             Running::Note(note) => self.parking.notes.push_front(note),
             Running::Look => self.parking.look_at = now,
             Running::Keep | Running::Attempt(_) | Running::Load(_) | Running::Condemn(_) => {}
-        }
-    }
-
-    fn all_kept(&mut self, position: crate::lsn::Lsn) {
-        self.kept(position);
-        for trouble in self.troubles.by_destination.values_mut() {
-            if let Some(parked) = &mut trouble.parked {
-                parked.end_keeping();
-            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Keep, Parked, State};
+use super::{Keep, State};
 use crate::engine::Engine;
 use crate::engine::trouble::Trouble;
 use crate::engine::types::{Addressed, Notice, Receipt};
@@ -151,19 +151,17 @@ impl<M: Addressed> Engine<M> {
             if let Some(trouble) = trouble.filter(|_| !unfit) {
                 trouble.waiting.remove(&seq);
                 if let Some(parked) = &mut trouble.parked {
-                    parked.keeping = parked.keeping.saturating_sub(1);
                     parked.rows += u64::from(!keep.dead);
                     parked.unsure = true;
                 }
             }
             self.leave(key, fence);
         }
-    }
-}
-
-impl Parked {
-    /// The rest of it was kept, or nothing of it is known to be.
-    pub(super) fn end_keeping(&mut self) {
-        self.keeping = 0;
+        // Of a batch all is kept: nothing is perhaps in the table any more.
+        for trouble in self.troubles.by_destination.values_mut() {
+            if let Some(parked) = &mut trouble.parked {
+                parked.keeping = 0;
+            }
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::time::Instant;
@@ -15,7 +16,7 @@ use super::settings::Settings;
 use crate::net::tls::TlsError;
 use crate::net::{self, Address, ConnectError, Stream};
 use crate::stomp::decode::Limits;
-use crate::stomp::session::{Event, Session, SessionError, SessionSettings};
+use crate::stomp::session::{Connected, Event, Session, SessionError, SessionSettings};
 
 /// What a broker may send us: receipts, and ERRORs with some words.
 const LIMITS: Limits = Limits { header_line: 16 * 1024, headers: 200, body: 256 * 1024 };
@@ -84,7 +85,7 @@ pub(super) async fn connect(
         settings.connect_timeout,
         log_in(settings, address, &mut stream, epoch),
     );
-    let (session, input, server) = match answer.await {
+    let (session, input, connected) = match answer.await {
         Ok(Ok(connected)) => connected,
         Ok(Err(kind)) => return Err(failed(kind)),
         Err(_) => {
@@ -92,14 +93,19 @@ pub(super) async fn connect(
             return Err(failed(HostErrorKind::NoAnswer(waited)));
         }
     };
-    let kind = settings.kind.unwrap_or_else(|| Kind::of_server(server.as_deref()));
+    let kind = settings.kind.unwrap_or_else(|| Kind::of_server(connected.server.as_deref()));
     let transactions = kind
         .transactions(settings.delivery)
         .map_err(|reason| failed(HostErrorKind::NoTransactions(reason)))?;
+    // Nothing tells when the broker has read the former connection to its end; what is agreed on
+    // heart-beats is kept meanwhile.
+    let (send, _) = connected.heartbeat;
+    let within_a_beat = if send.is_zero() { Duration::MAX } else { send / 2 };
+    tokio::time::sleep(kind.settles().min(within_a_beat)).await;
     Ok(Connection {
         address: address.clone(),
         kind,
-        server,
+        server: connected.server,
         stream,
         session,
         input,
@@ -138,7 +144,7 @@ async fn log_in(
     address: &Address,
     stream: &mut Stream,
     epoch: Instant,
-) -> Result<(Session, BytesMut, Option<String>), HostErrorKind> {
+) -> Result<(Session, BytesMut, Connected), HostErrorKind> {
     let mut session = Session::new(
         SessionSettings {
             host: settings.vhost.clone(),
@@ -172,7 +178,7 @@ async fn log_in(
                     server = connected.server.as_deref(),
                     "CONNECTED"
                 );
-                return Ok((session, input, connected.server));
+                return Ok((session, input, connected));
             }
             Ok(Some(_)) => {}
             Ok(None) => {

@@ -1,6 +1,7 @@
 //! What differs from broker to broker.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::outbox::Message;
 
@@ -69,6 +70,17 @@ impl Kind {
                 Err("ActiveMQ Artemis drops a whole transaction where it knows one of its messages")
             }
             (Delivery::Transactions, Kind::ActiveMq | Kind::Other) => Ok(true),
+        }
+    }
+
+    /// How long a new connection waits before it sends, since the broker may still read what came on the
+    /// one before it: Artemis looks whether it knows an id, and stores the message, in two steps, and
+    /// what two connections bring at the same moment may be stored twice (seen on 2.40). The other
+    /// brokers know no ids.
+    pub(super) fn settles(self) -> Duration {
+        match self {
+            Kind::Artemis => Duration::from_secs(1),
+            Kind::RabbitMq | Kind::ActiveMq | Kind::Other => Duration::ZERO,
         }
     }
 

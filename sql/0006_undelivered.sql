@@ -21,6 +21,7 @@ CREATE TABLE walpost.undelivered (
     commit_time      timestamptz,
     table_oid        oid,
     table_name       text,
+    unfit            boolean     NOT NULL DEFAULT false,
     -- An index can't hold a destination of any length.
     destination_hash bigint      GENERATED ALWAYS AS (hashtextextended(destination, 0)) STORED,
     CONSTRAINT undelivered_pkey PRIMARY KEY (id),
@@ -63,6 +64,8 @@ COMMENT ON COLUMN walpost.undelivered.body IS
     'Body as it is sent; null: discarded, or the row was too long to be kept';
 COMMENT ON COLUMN walpost.undelivered.error IS
     'What the broker said the last time, or why the message can''t be sent';
+COMMENT ON COLUMN walpost.undelivered.unfit IS
+    'The message can''t be sent as it is: only an operator has it tried again';
 COMMENT ON COLUMN walpost.undelivered.attempts IS
     'How often it was sent in vain';
 COMMENT ON COLUMN walpost.undelivered.next_attempt_at IS

@@ -92,6 +92,8 @@ pub enum Fault {
     ProgressIsWhatWasRead,
     /// A transaction of which a part was delivered before the start is taken as whole.
     ResumeIsWhole,
+    /// What was done of a large transaction before the start is taken for delivered, not for kept.
+    ResumeIsUnfenced,
     /// What was delivered before the start is not recognised.
     ResumeIgnored,
     /// A snapshot is certified whatever connections it was taken on.

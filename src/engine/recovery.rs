@@ -42,7 +42,7 @@ impl<M: Addressed> Engine<M> {
     /// nothing of it is done. What [`resume`](Self::resume) is to be told after a restart.
     #[must_use]
     pub fn large_transaction(&self) -> Option<(TxId, ChangeId)> {
-        let key = self.ledger.first()?;
+        let key = self.ledger.first_outstanding()?;
         let record = self.ledger.get(key)?;
         if record.accepted <= self.settings.messages || record.unordered {
             return None;
@@ -61,9 +61,13 @@ impl<M: Addressed> Engine<M> {
         counted.map(|held| held.after).min()?
     }
 
-    /// Before this process started, the messages of a transaction were delivered up to a change. To be
-    /// called before its first session reads anything.
-    pub fn resume(&mut self, id: TxId, up_to: ChangeId) {
+    /// Before this process started, the messages of a transaction were delivered up to a change, or kept in
+    /// the table of what was refused, before `end_of_wal`: nobody knows which, so that all of it is fenced
+    /// (see `ledger::fences`). To be called before its first session reads anything.
+    pub fn resume(&mut self, id: TxId, up_to: ChangeId, end_of_wal: Lsn) {
+        if !fault!(self, ResumeIsUnfenced) {
+            self.ledger.hold_from_now_on(end_of_wal);
+        }
         if fault!(self, ResumeIsWhole) {
             self.ring.finished(id);
         } else if !fault!(self, ResumeIgnored) {

@@ -78,7 +78,9 @@ impl<M: Addressed> Engine<M> {
             }
             None => match self.ring.look_up(id) {
                 Seen::UpTo(last) if !fault!(self, PartialIsWhole) => {
-                    (Some(self.ledger.open(id, last)), Seen::UpTo(last))
+                    let key = self.ledger.open(id, last);
+                    self.ledger.fence_as_the_highest(key);
+                    (Some(key), Seen::UpTo(last))
                 }
                 Seen::UpTo(_) => (None, Seen::Whole),
                 seen => (None, seen),

@@ -244,7 +244,7 @@ fn a_large_transaction_goes_on_after_a_restart() {
     assert_eq!((id, up_to), (tx(1), ChangeId { lsn: Lsn(104), place: 0 }));
 
     let mut engine = Engine::<u64>::new(settings());
-    engine.resume(id, up_to);
+    engine.resume(id, up_to, Lsn::INVALID);
     engine.session_started(Lsn(0));
     engine.lane_up(0, NOW);
     engine.begin(tx(1)).unwrap();

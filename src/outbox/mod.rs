@@ -4,6 +4,7 @@
 //! looked up once, when its Relation message comes; see [`Outbox::relation`]. A row that cannot
 //! be a message is [`Row::Unfit`], and the caller must not pass over it.
 
+mod emitted;
 mod hash;
 mod hashtext;
 mod headers;
@@ -20,8 +21,6 @@ mod unfit;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
-
 use hashbrown::HashMap;
 
 pub use hashtext::hashtext;
@@ -36,6 +35,7 @@ pub use unfit::{SkipReason, Unfit, UnfitReason};
 use crate::lsn::Lsn;
 use crate::pgoutput::{Insert, Logical, PgTime, Relation, Value};
 use crate::template::Field;
+use emitted::Emitted;
 use headers::Plan;
 use layout::{Layout, Wanted};
 use row::{Fields, Rules, Scratch};
@@ -124,6 +124,7 @@ impl Outbox {
             rules: Rules {
                 destination: settings.destination,
                 key: settings.key,
+                emitted: settings.emitted,
                 headers,
                 max_frame_size: settings.max_frame_size,
                 transaction_in_templates,
@@ -209,34 +210,60 @@ impl Outbox {
         self.salvaged.take()
     }
 
-    /// What a logical message is. This version publishes none: one of ours is unfit rather than
-    /// lost, foreign and non-transactional ones are skipped, and so is what another shard's relay
-    /// must see to. One that does not say for whom it is, is unfit in every shard.
-    #[must_use]
-    pub fn logical(&self, message: &Logical<'_>) -> Row {
+    /// What a logical message is: one of `walpost.emit`, or none for us. One under our prefix that nobody can
+    /// read is unfit rather than passed over, in one of the shards.
+    pub fn logical(&mut self, message: &Logical<'_>, context: &Context) -> Row {
         if !self.is_own_logical(message.prefix) {
             return Row::Skipped(SkipReason::OtherPrefix);
         }
         if !message.transactional {
             return Row::Skipped(SkipReason::NonTransactional);
         }
-        if self.shard.is_sharded()
-            && let Some(Address { destination, key }) = address(message.content)
-            && !self.shard.takes(key.as_deref(), Some(&destination))
-        {
+        let emitted = Emitted::read(message.content);
+        if !self.takes(emitted.as_ref().ok()) {
             return Row::Skipped(SkipReason::OtherShard);
         }
-        unfit_logical(message.prefix)
+        let (rules, scratch) = (&self.rules, &mut self.scratch);
+        let (emitted, composed) = match emitted {
+            Ok(emitted) => {
+                let composed = row::compose_emitted(rules, &emitted, context, scratch);
+                (Some(emitted), composed)
+            }
+            Err(reason) => {
+                scratch.clear();
+                (None, Err(reason))
+            }
+        };
+        let row = match composed {
+            Ok((message, dropped)) => Row::Message(message, dropped),
+            Err(reason) => {
+                let whole = row::salvage_emitted(emitted.as_ref(), message.content, scratch);
+                self.salvaged = Some(whole);
+                unfit_emitted(message.prefix, emitted.as_ref(), reason)
+            }
+        };
+        self.scratch.shrink();
+        row
     }
 
-    /// What a transactional logical message with this prefix is that was too long to be read.
-    #[must_use]
-    pub fn truncated_logical(&self, prefix: &str) -> Row {
-        if self.is_own_logical(prefix) {
-            unfit_logical(prefix)
-        } else {
-            Row::Skipped(SkipReason::OtherPrefix)
+    /// What a transactional logical message is that was too long to be read, with the beginning of its content.
+    pub fn truncated_logical(&mut self, prefix: &str, beginning: &[u8]) -> Row {
+        if !self.is_own_logical(prefix) {
+            return Row::Skipped(SkipReason::OtherPrefix);
         }
+        let emitted = Emitted::read(beginning).ok();
+        if !self.takes(emitted.as_ref()) {
+            return Row::Skipped(SkipReason::OtherShard);
+        }
+        let id = emitted.as_ref().map(Emitted::id).unwrap_or_default();
+        self.salvaged = Some(Message::nothing_but(id, None));
+        unfit_emitted(prefix, emitted.as_ref(), UnfitReason::TooLong)
+    }
+
+    fn takes(&self, emitted: Option<&Emitted<'_>>) -> bool {
+        let (key, destination) =
+            (emitted.and_then(Emitted::key), emitted.map(Emitted::destination));
+        !self.shard.is_sharded() || self.shard.takes(key, destination)
     }
 
     fn is_own_logical(&self, prefix: &str) -> bool {
@@ -265,26 +292,12 @@ fn known(relations: &HashMap<u32, Option<Layout>>, oid: u32) -> Result<Option<&L
     relations.get(&oid).map(Option::as_ref).ok_or(RowError::UnknownRelation { oid })
 }
 
-/// For whom a logical message is, as far as its shard asks.
-#[derive(serde::Deserialize)]
-struct Address<'a> {
-    #[serde(borrow)]
-    destination: Cow<'a, str>,
-    #[serde(borrow, default)]
-    key: Option<Cow<'a, str>>,
-}
-
-/// Where a logical message is a JSON object with a destination.
-fn address(content: &[u8]) -> Option<Address<'_>> {
-    serde_json::from_slice(content).ok()
-}
-
 /// A logical message under our prefix.
-fn unfit_logical(prefix: &str) -> Row {
+fn unfit_emitted(prefix: &str, emitted: Option<&Emitted<'_>>, reason: UnfitReason) -> Row {
     Row::Unfit(Unfit {
         table: format!("pg_logical_emit_message('{prefix}')"),
-        id: None,
-        reason: UnfitReason::LogicalMessage,
+        id: emitted.map(|emitted| emitted.id().to_owned()).filter(|id| !id.is_empty()),
+        reason,
     })
 }
 

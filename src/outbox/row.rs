@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use super::emitted::Emitted;
 use super::hash::key_hash;
 use super::headers::{Plan, RowPart};
 use super::layout::{Layout, Role};
-use super::message::{Body, Draft, Message};
+use super::message::{Body, Draft, Message, TableId};
 use super::row_headers::RowHeaders;
 use super::time::TimeText;
 use super::unfit::UnfitReason;
@@ -23,6 +24,8 @@ const KEPT: usize = 64 << 10;
 pub(super) struct Rules {
     pub(super) destination: Template,
     pub(super) key: Template,
+    /// The same two for emitted messages.
+    pub(super) emitted: (Template, Template),
     pub(super) headers: Plan,
     pub(super) max_frame_size: usize,
     /// Whether a template asks for what only [`Texts`] knows.
@@ -113,32 +116,86 @@ pub(super) fn compose(
     texts.set(context, rules.transaction_in_templates);
     let text = |role: Role| text(fields[role.index()], layout.column(role));
     let values = RowValues {
-        id: text(Role::Id)?.filter(|id| !id.is_empty()).ok_or(UnfitReason::NoId)?,
+        id: text(Role::Id)?.unwrap_or_default(),
         destination: text(Role::Destination)?,
         version: text(Role::Version)?,
         key: text(Role::Key)?,
-        layout,
-        tuple,
+        columns: Some((layout, tuple)),
         texts,
     };
     check_extra(layout, tuple)?;
+    let rest = Rest {
+        body: body(layout, fields),
+        headers: text(Role::Headers),
+        content_type: text(Role::ContentType),
+        table: layout.table_id,
+    };
+    write(rules, (&rules.destination, &rules.key), &values, rest, draft, own)
+}
 
+/// Makes a message of what `walpost.emit` wrote.
+pub(super) fn compose_emitted(
+    rules: &Rules,
+    emitted: &Emitted<'_>,
+    context: &Context,
+    scratch: &mut Scratch,
+) -> Result<(Message, Dropped), UnfitReason> {
+    let Scratch { draft, own, texts } = scratch;
+    draft.start("");
+    texts.set(context, rules.transaction_in_templates);
+    let values = RowValues {
+        id: emitted.id(),
+        destination: Some(emitted.destination()),
+        version: emitted.version(),
+        key: emitted.key(),
+        columns: None,
+        texts,
+    };
+    let rest = Rest {
+        body: Ok((Body::Raw(emitted.body()), emitted.is_binary())),
+        headers: Ok(emitted.headers()),
+        content_type: Ok(None),
+        table: None,
+    };
+    write(rules, (&rules.emitted.0, &rules.emitted.1), &values, rest, draft, own)
+}
+
+/// What of a row no template sees.
+struct Rest<'a> {
+    /// And whether it is a `bytea`.
+    body: Result<(Body<'a>, bool), UnfitReason>,
+    headers: Result<Option<&'a str>, UnfitReason>,
+    content_type: Result<Option<&'a str>, UnfitReason>,
+    table: Option<TableId>,
+}
+
+fn write(
+    rules: &Rules,
+    (destination, key): (&Template, &Template),
+    values: &RowValues<'_>,
+    rest: Rest<'_>,
+    draft: &mut Draft,
+    own: &mut RowHeaders,
+) -> Result<(Message, Dropped), UnfitReason> {
+    if values.id.is_empty() {
+        return Err(UnfitReason::NoId);
+    }
     draft.start(values.id);
-    rules.destination.render(&values, &mut draft.text);
+    destination.render(values, &mut draft.text);
     if draft.end_destination().is_empty() {
         return Err(UnfitReason::NoDestination);
     }
-    rules.key.render(&values, &mut draft.text);
+    key.render(values, &mut draft.text);
     let hash = key_hash(draft.end_key().as_bytes());
 
-    let (body, binary) = body(layout, fields)?;
+    let (body, binary) = rest.body?;
     own.clear();
-    let read = match text(Role::Headers) {
+    let read = match rest.headers {
         Ok(None | Some("{}")) => Ok(()),
         Ok(Some(json)) => own.read(json),
         Err(reason) => Err(reason),
     };
-    let content_type = text(Role::ContentType);
+    let content_type = rest.content_type;
     if read.is_err() {
         own.clear();
     }
@@ -148,13 +205,13 @@ pub(super) fn compose(
         content_type: content_type.as_ref().ok().copied().flatten().filter(|text| !text.is_empty()),
         binary,
         sent_time: values.texts.now.as_str(),
-        values: &values,
+        values,
     };
     rules.headers.write(draft, &row);
     // Only now: what is kept of it has all headers but its own.
     read?;
     content_type?;
-    let message = draft.finish(hash, layout.table_id, body, rules.max_frame_size)?;
+    let message = draft.finish(hash, rest.table, body, rules.max_frame_size)?;
     Ok((message, Dropped(own.dropped())))
 }
 
@@ -167,6 +224,22 @@ pub(super) fn salvage(layout: &Layout, fields: &Fields<'_>, scratch: &mut Scratc
         draft.end_key();
     }
     draft.salvage(layout.table_id, body(layout, fields).ok().map(|(body, _)| body))
+}
+
+/// What there is of an emitted message that could not be made: its body, or, where it could not be read, its
+/// whole content.
+pub(super) fn salvage_emitted(
+    emitted: Option<&Emitted<'_>>,
+    content: &[u8],
+    scratch: &mut Scratch,
+) -> Message {
+    let draft = &mut scratch.draft;
+    if draft.id_end == 0 {
+        draft.start(emitted.map(Emitted::id).unwrap_or_default());
+        draft.end_destination();
+        draft.end_key();
+    }
+    draft.salvage(None, Some(Body::Raw(emitted.map_or(content, Emitted::body))))
 }
 
 /// A value as text; `None` where it is null.
@@ -227,16 +300,17 @@ struct RowValues<'a> {
     destination: Option<&'a str>,
     version: Option<&'a str>,
     key: Option<&'a str>,
-    layout: &'a Layout,
-    tuple: &'a Tuple<'a>,
+    /// None: it is no row of a table.
+    columns: Option<(&'a Layout, &'a Tuple<'a>)>,
     texts: &'a Texts,
 }
 
 impl RowValues<'_> {
     /// A column that a template names. [`check_extra`] has seen that it is text.
     fn column(&self, name: &str) -> Option<&str> {
-        let (_, place) = self.layout.extra.iter().find(|(known, _)| known == name)?;
-        text(self.tuple.values().nth(*place)?, name).ok()?
+        let (layout, tuple) = self.columns?;
+        let (_, place) = layout.extra.iter().find(|(known, _)| known == name)?;
+        text(tuple.values().nth(*place)?, name).ok()?
     }
 }
 
@@ -280,6 +354,11 @@ fn refresh<T: PartialEq + std::fmt::Display>((known, text): &mut (T, String), va
 }
 
 impl Scratch {
+    /// Nothing is left of the last row.
+    pub(super) fn clear(&mut self) {
+        self.draft.start("");
+    }
+
     /// Gives back what a huge row has left behind.
     pub(super) fn shrink(&mut self) {
         if self.draft.text.capacity() > KEPT {

@@ -16,6 +16,9 @@ pub struct Settings {
     pub destination: Template,
     /// `outbox.key`; where it comes out empty, the destination is the ordering key.
     pub key: Template,
+    /// The same two for messages of `walpost.emit`, which have a destination and a version of their own
+    /// whatever the layout is.
+    pub emitted: (Template, Template),
     /// `outbox.content_type`; `None`: `application/json`, and `application/octet-stream` for
     /// bodies out of a `bytea` column. Empty: none is sent.
     pub content_type: Option<String>,

@@ -95,9 +95,14 @@ pub enum UnfitReason {
         /// The column.
         column: String,
     },
-    /// A logical message with walpost's prefix, which this version cannot publish.
-    #[error("messages of pg_logical_emit_message are not published by this version")]
-    LogicalMessage,
+    /// A logical message with walpost's prefix that does not begin with the line that `walpost.emit` writes.
+    #[error(
+        "it was not written by walpost.emit (see column {column} of its first line); call that, or use another prefix"
+    )]
+    NotEmitted {
+        /// Where the reader gave up, counted from 1.
+        column: usize,
+    },
 }
 
 /// Why something was read and is no message, rightly so.

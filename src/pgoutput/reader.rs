@@ -18,7 +18,7 @@ impl<'a> Reader<'a> {
         Reader { message, bytes, at: 1 }
     }
 
-    fn rest(&self) -> &'a [u8] {
+    pub(super) fn rest(&self) -> &'a [u8] {
         self.bytes.get(self.at..).unwrap_or_default()
     }
 

@@ -19,8 +19,8 @@ pub enum Truncated<'a> {
     Logical {
         /// Whether it belongs to a transaction.
         transactional: bool,
-        /// Its prefix, where that was kept.
-        prefix: Option<&'a str>,
+        /// Its prefix and the beginning of its content, where those were kept.
+        content: Option<(&'a str, &'a [u8])>,
     },
 }
 
@@ -40,7 +40,10 @@ pub fn decode_truncated(beginning: &[u8]) -> Option<Truncated<'_>> {
             let mut reader = Reader::after_tag("Message", beginning);
             let transactional = reader.one_of("flags", &[0, 1]).ok()? == 1;
             reader.lsn("LSN").ok()?;
-            Some(Truncated::Logical { transactional, prefix: reader.text("prefix").ok() })
+            let prefix = reader.text("prefix").ok();
+            // Behind it stands the length, of what was not kept too.
+            let content = prefix.map(|prefix| (prefix, reader.rest().get(4..).unwrap_or_default()));
+            Some(Truncated::Logical { transactional, content })
         }
         _ => None,
     }
@@ -52,12 +55,18 @@ mod tests {
 
     #[test]
     fn a_logical_message_is_known_by_its_prefix() {
-        let logical = |transactional, prefix| Truncated::Logical { transactional, prefix };
+        let logical = |transactional, content| Truncated::Logical { transactional, content };
         let whole = b"M\x01\0\0\0\0\0\0\0\x01walpost\0\0\xff\xff\xffbo";
-        assert_eq!(decode_truncated(whole), Some(logical(true, Some("walpost"))));
+        assert_eq!(
+            decode_truncated(whole),
+            Some(logical(true, Some(("walpost", b"bo".as_slice()))))
+        );
         assert_eq!(decode_truncated(&whole[..14]), Some(logical(true, None)));
         assert_eq!(decode_truncated(&whole[..5]), None);
-        assert_eq!(decode_truncated(b"M\0\0\0\0\0\0\0\0\x01x\0"), Some(logical(false, Some("x"))));
+        assert_eq!(
+            decode_truncated(b"M\0\0\0\0\0\0\0\0\x01x\0"),
+            Some(logical(false, Some(("x", b"".as_slice()))))
+        );
         // A flag without a known meaning.
         assert_eq!(decode_truncated(b"M\x03\0\0\0\0\0\0\0\x01x\0"), None);
     }

@@ -12,7 +12,9 @@ use crate::broker::profile::{Delivery, Kind};
 use crate::config::{self, AfterPublish, Config};
 use crate::net::tls::FileError;
 use crate::net::{Address, PlainPassword};
-use crate::outbox::{self, HeaderStyle, ShardColumns, ShardError, TableName, WaitingColumns};
+use crate::outbox::{
+    self, HeaderStyle, LayoutKind, ShardColumns, ShardError, TableName, WaitingColumns,
+};
 use crate::secret::Secret;
 use crate::store::marking::{Mark, MarkedTable};
 use crate::store::setup::SetupSettings;
@@ -177,6 +179,7 @@ fn outbox_settings(config: &Config) -> Result<outbox::Settings, TemplateError> {
             .collect(),
         destination: Template::parse(&from.destination)?,
         key: Template::parse(&from.key)?,
+        emitted: emitted_templates(from)?,
         content_type: from.content_type.clone(),
         headers: headers
             .map(|(name, text)| Ok((name.clone(), Template::parse(text)?)))
@@ -187,6 +190,17 @@ fn outbox_settings(config: &Config) -> Result<outbox::Settings, TemplateError> {
         logical_prefix: from.logical_messages.clone(),
         shard: config.replication.shard,
     })
+}
+
+/// `walpost.emit` takes what a row of `walpost.outbox` has, so what is set for other layouts does not fit.
+fn emitted_templates(from: &config::Outbox) -> Result<(Template, Template), TemplateError> {
+    let own = from.layout_kind() == LayoutKind::Walpost;
+    let [destination, key] = if own {
+        [from.destination.as_str(), from.key.as_str()]
+    } else {
+        ["{destination}[.{version}]", "{key}"]
+    };
+    Ok((Template::parse(destination)?, Template::parse(key)?))
 }
 
 fn broker_settings(config: &config::Broker, style: HeaderStyle) -> broker::Settings {

@@ -1,6 +1,6 @@
 //! One message of the stream: what it means for the outbox and the engine.
 
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::clock::Clock;
 use super::stop::Stop;
@@ -121,7 +121,8 @@ impl Intake {
                     metrics.skipped.known.inc();
                     return Ok(());
                 }
-                let row = self.outbox.logical(&logical);
+                let context = self.context(lsn, clock)?;
+                let row = self.outbox.logical(&logical, &context);
                 return self.row(engine, metrics, row, lsn);
             }
             pgoutput::Message::Logical(_) => metrics.skipped.non_transactional.inc(),
@@ -195,7 +196,7 @@ impl Intake {
                 Ok(())
             }
             Row::Unfit(unfit) => {
-                let message = self.unfit(&unfit, &self.place(lsn))?;
+                let message = self.unfit(&unfit, &self.place(lsn));
                 self.enter(engine, message)
             }
         }
@@ -228,16 +229,12 @@ impl Intake {
                 metrics.skipped.status.inc();
                 Ok(None)
             }
-            Row::Unfit(unfit) => self.unfit(&unfit, "(a row that waits in the table)").map(Some),
+            Row::Unfit(unfit) => Ok(Some(self.unfit(&unfit, "(a row that waits in the table)"))),
         }
     }
 
-    /// A row that can't be a message goes to the dead letters, with what there is of it. What this version can't
-    /// publish at all, it halts for.
-    fn unfit(&mut self, unfit: &Unfit, place: &str) -> Result<Message, Halt> {
-        if unfit.reason == UnfitReason::LogicalMessage {
-            return Err(Halt::Stop(unfit_stop(unfit, place)));
-        }
+    /// A row that can't be a message goes to the dead letters, with what there is of it.
+    fn unfit(&mut self, unfit: &Unfit, place: &str) -> Message {
         let remedy = remedy(&unfit.reason);
         warn!(
             "{unfit} {place}; {remedy}it is kept as a dead letter (walpost undelivered list; docs/operations.md, \
@@ -245,7 +242,7 @@ impl Intake {
         );
         let id = unfit.id.as_deref().unwrap_or_default();
         let message = self.outbox.salvaged().unwrap_or_else(|| Message::nothing_but(id, None));
-        Ok(message.as_unfit(unfit.to_string()))
+        message.as_unfit(unfit.to_string())
     }
 
     fn enter(&mut self, engine: &mut Engine<Message>, message: Message) -> Result<(), Halt> {
@@ -285,27 +282,24 @@ impl Intake {
                     return Ok(());
                 }
                 let row = self.outbox.truncated(relation, &values);
-                if let Row::Unfit(unfit) = row.map_err(|error| bad_row(&error, lsn))? {
-                    let message = self.unfit(&unfit, &self.place(lsn))?;
-                    return self.enter(engine, message);
-                }
-                debug!(%lsn, relation, "a long row of a relation that is no outbox is skipped");
-                metrics.skipped.other_table.inc();
+                return self.row(engine, metrics, row.map_err(|error| bad_row(&error, lsn))?, lsn);
             }
             // None of ours, whatever their size.
             Some(Truncated::Operation) => metrics.skipped.operation.inc(),
             Some(Truncated::Logical { transactional: false, .. }) => {
                 metrics.skipped.non_transactional.inc();
             }
-            Some(Truncated::Logical { transactional: true, prefix }) => {
-                // It has a place among the changes.
-                engine.change(lsn).map_err(impossible)?;
-                match prefix.map(|prefix| self.outbox.truncated_logical(prefix)) {
-                    Some(Row::Unfit(unfit)) => {
-                        return Err(Halt::Stop(unfit_stop(&unfit, &self.place(lsn))));
-                    }
-                    _ => metrics.skipped.other_prefix.inc(),
+            Some(Truncated::Logical { transactional: true, content }) => {
+                if engine.change(lsn).map_err(impossible)? == Change::Known {
+                    metrics.skipped.known.inc();
+                    return Ok(());
                 }
+                let row = match content {
+                    Some((prefix, beginning)) => self.outbox.truncated_logical(prefix, beginning),
+                    // So long a prefix is not ours.
+                    None => Row::Skipped(SkipReason::OtherPrefix),
+                };
+                return self.row(engine, metrics, row, lsn);
             }
             None => {
                 let tag = beginning.first().copied().unwrap_or_default().escape_ascii();
@@ -323,16 +317,6 @@ fn bad_row(error: &RowError, lsn: Lsn) -> Halt {
     Halt::Source(SourceError::Row { lsn, error: error.to_string() })
 }
 
-fn unfit_stop(unfit: &Unfit, place: &str) -> Stop {
-    Stop::for_good(
-        format_args!("{unfit} {place}"),
-        format_args!(
-            "{}nothing past it is confirmed (docs/operations.md, 'An emitted message')",
-            remedy(&unfit.reason)
-        ),
-    )
-}
-
 /// Where a setting mends it.
 fn remedy(reason: &UnfitReason) -> &'static str {
     match reason {
@@ -341,9 +325,6 @@ fn remedy(reason: &UnfitReason) -> &'static str {
         }
         UnfitReason::TooLong => {
             "raise broker.max_frame_size here (the broker's own limit must hold the message only); "
-        }
-        UnfitReason::LogicalMessage => {
-            "set outbox.logical_messages to \"\" to pass over all such messages; "
         }
         UnfitReason::NoDestination => "give outbox.destination a template that always names one; ",
         _ => "",

@@ -47,8 +47,8 @@ pub(super) struct Opened {
     pub(super) epoch: i64,
     /// Of the outbox tables, with their names.
     pub(super) oids: Vec<(String, u32)>,
-    /// How far a large transaction was delivered before.
-    pub(super) last_receipted: Option<LastReceipted>,
+    /// How far a large transaction was delivered before, and where the WAL ends.
+    pub(super) last_receipted: Option<(LastReceipted, Lsn)>,
     /// Rows that are to be published out of the table before the stream is read.
     pub(super) recovery: Option<Job>,
     /// The server is on another timeline than before.
@@ -344,7 +344,8 @@ async fn take(
     });
     let confirmed = state.confirmed_flush_lsn.unwrap_or(Lsn::INVALID);
     needs.reported.taken(taken.epoch, confirmed);
-    let (epoch, last_receipted) = (taken.epoch, taken.last_receipted);
+    let epoch = taken.epoch;
+    let last_receipted = taken.last_receipted.map(|last| (last, taken.end_of_wal));
     let oids = guard.found.oids();
     Ok(Opened { session, oids, confirmed, epoch, last_receipted, recovery, turn })
 }

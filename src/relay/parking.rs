@@ -222,12 +222,13 @@ struct Make<'a> {
 impl Make<'_> {
     fn stored(&self, row: &KeptRow) -> Result<Stored<Message>, String> {
         let KeptRow { id, attempts, identity, .. } = row;
+        let body = row.body.as_deref().ok_or("its body was not kept")?;
         let message = Message::kept(
             row.message_id.as_deref().unwrap_or_default(),
             row.destination.as_deref().unwrap_or_default(),
             row.key.as_deref().unwrap_or_default(),
             &row.headers,
-            row.body.as_deref().unwrap_or_default(),
+            body,
             self.table(row),
             self.max,
         );

@@ -78,6 +78,7 @@ impl Pump {
             key: text(message.key()),
             headers: message.headers().map(|(name, value)| (name.into(), value.into())).collect(),
             body: message.is_whole().then(|| message.body()),
+            unfit: message.unfit().is_some(),
             error: message.unfit().unwrap_or(&keep.words).to_owned(),
             attempts: keep.attempts,
             next_in: keep.next_in,

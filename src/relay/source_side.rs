@@ -55,8 +55,8 @@ impl Pump {
         self.doubts = 0;
         self.intake.outbox.know(oids);
         // What this process knows itself is newer.
-        if let Some(last) = last_receipted.filter(|_| self.sessions == 1) {
-            self.engine.resume(last.transaction(), last.change());
+        if let Some((last, end_of_wal)) = last_receipted.filter(|_| self.sessions == 1) {
+            self.engine.resume(last.transaction(), last.change(), end_of_wal);
         }
         if let Some(turn) = turn {
             self.turned(&turn);

@@ -65,6 +65,8 @@ pub struct Taken {
     pub recovering: bool,
     /// How far a large transaction was delivered.
     pub last_receipted: Option<LastReceipted>,
+    /// Where the WAL ended when that was read.
+    pub end_of_wal: Lsn,
 }
 
 /// What lies between the last position that was kept and now.
@@ -167,7 +169,8 @@ impl Store {
                 exported_snapshot = CASE WHEN $5 THEN excluded.exported_snapshot
                     ELSE row.exported_snapshot END,
                 recovery_cursor = CASE WHEN NOT $5 THEN row.recovery_cursor END
-            RETURNING epoch, state = 'recovering', last_receipted::text";
+            RETURNING epoch, state = 'recovering', last_receipted::text,
+                pg_current_wal_insert_lsn()";
         const WHAT: &str = "raising the epoch in walpost.relay";
         let unreadable =
             |error: serde_json::Error| StoreError::Answer { what: WHAT, cause: error.to_string() };
@@ -178,7 +181,8 @@ impl Store {
         let row = self.one(WHAT, sql, &params).await?;
         let last: Option<&str> = row.get(2)?;
         let last_receipted = last.map(serde_json::from_str).transpose().map_err(unreadable)?;
-        Ok(Taken { epoch: row.get(0)?, recovering: row.get(1)?, last_receipted })
+        let (epoch, recovering, end_of_wal) = (row.get(0)?, row.get(1)?, row.lsn(3)?);
+        Ok(Taken { epoch, recovering, last_receipted, end_of_wal })
     }
 }
 

@@ -23,6 +23,7 @@ pub const STEPS: &[Step] = &[
     Step { version: 4, name: "relay", sql: include_str!("../../sql/0004_relay.sql") },
     Step { version: 5, name: "recovery", sql: include_str!("../../sql/0005_recovery.sql") },
     Step { version: 6, name: "undelivered", sql: include_str!("../../sql/0006_undelivered.sql") },
+    Step { version: 7, name: "emit", sql: include_str!("../../sql/0007_emit.sql") },
 ];
 
 /// The schema's advisory lock: the letters of "walpost".

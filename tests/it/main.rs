@@ -14,6 +14,7 @@ mod certified;
 mod deploy;
 mod django;
 mod door;
+mod emitted;
 mod failover;
 mod first_start;
 mod guard;

@@ -51,6 +51,23 @@ impl Ledger {
         }
     }
 
+    /// The first transaction that does not stand here for its fence only.
+    pub(in crate::engine) fn first_outstanding(&self) -> Option<Key> {
+        let mut key = self.first()?;
+        while let Some(record) = self.get(key).filter(|record| record.fence_only) {
+            key = record.place.as_ref()?.after?;
+        }
+        Some(key)
+    }
+
+    /// What was done of the transaction before may be kept: before which position is not known any more,
+    /// but the session still waits for it.
+    pub(in crate::engine) fn fence_as_the_highest(&mut self, key: Key) {
+        if let Some(&(fence, _)) = self.fences.last() {
+            self.raise_fence(key, fence);
+        }
+    }
+
     /// Nothing of the transaction is outstanding but its fence. `false`: it has none.
     pub(in crate::engine) fn fence(&mut self, key: Key) -> bool {
         let Some(record) = self.get_mut(key).filter(|record| record.fence.is_valid()) else {
@@ -95,7 +112,8 @@ impl Ledger {
         }
     }
 
-    fn hold_from_now_on(&mut self, fence: Lsn) {
+    /// Every position from now on waits for the fence; between sessions, those of the next one do.
+    pub(in crate::engine) fn hold_from_now_on(&mut self, fence: Lsn) {
         if !self.live {
             self.carried = self.carried.max(fence);
             return;

@@ -191,6 +191,16 @@ impl<M: Addressed> Engine<M> {
             parked.condemn = true;
             trouble.next = now + retry.pause;
             self.notice(Notice::Condemned { destination: destination(), attempts, words });
+            self.take_back_turn(name);
+        }
+    }
+
+    /// It was the destination's turn, and its row is not asked for yet: it comes again when it is due.
+    fn take_back_turn(&mut self, name: &str) {
+        let asked = matches!(self.parking.running, Some(Running::Attempt(_)));
+        if self.parking.attempting && !asked && self.troubles.turn.as_deref() == Some(name) {
+            self.parking.attempting = false;
+            self.troubles.turn = None;
         }
     }
 

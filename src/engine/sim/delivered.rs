@@ -170,6 +170,7 @@ impl Judge {
     /// A new walpost was told how far a transaction was delivered.
     pub(super) fn resumed(&mut self, pg: &Postgres, id: TxId, up_to: ChangeId) {
         let Some(tx) = pg.transaction(id) else { return };
+        (self.fences, self.resumed) = (pg.end(), pg.end());
         let last = numbered(tx).into_iter().rfind(|(_, change)| *change <= up_to);
         if let Some((index, _)) = last {
             self.memory.resume(tx.uid, index);

@@ -64,6 +64,8 @@ pub(super) struct Judge {
     pub(super) notices: VecDeque<Notice>,
     /// The highest position before which a message was kept.
     pub(super) fences: Lsn,
+    /// The end of the WAL when a new walpost was told how far a large transaction is: some of it may be kept.
+    pub(super) resumed: Lsn,
     /// Messages in the window that came out of the table of what was refused.
     pub(super) loaded_now: usize,
     // --- for ever
@@ -103,6 +105,7 @@ impl Judge {
             troubled: BTreeMap::new(),
             notices: VecDeque::new(),
             fences: Lsn::INVALID,
+            resumed: Lsn::INVALID,
             loaded_now: 0,
             max_parked: schedule.max_parked,
             halts: schedule.halts,
@@ -135,7 +138,7 @@ impl Judge {
         self.owed = 0;
         self.troubled.clear();
         self.notices.clear();
-        self.fences = Lsn::INVALID;
+        (self.fences, self.resumed) = (Lsn::INVALID, Lsn::INVALID);
         self.loaded_now = 0;
         self.lanes.iter_mut().for_each(|lane| *lane = LaneFacts::default());
     }
@@ -280,7 +283,8 @@ impl Judge {
     /// done, or `0/0` while that is below what the slot had confirmed.
     fn allowed(&mut self) -> Option<Lsn> {
         let session = self.session.as_mut()?;
-        while let Some(item) = session.items.get(session.done) {
+        let waits = self.resumed > session.brought;
+        while let Some(item) = session.items.get(session.done).filter(|_| !waits) {
             match *item {
                 Item::Message(message) if !self.messages[message].settled => break,
                 Item::Message(message)

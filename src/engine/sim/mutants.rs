@@ -86,6 +86,7 @@ mutants! {
     recovered_holds_candidates => RecoveredHoldsCandidates,
     progress_is_what_was_read => ProgressIsWhatWasRead,
     resume_is_whole => ResumeIsWhole,
+    resume_is_unfenced => ResumeIsUnfenced,
     resume_ignored => ResumeIgnored,
     certify_ignores_connections => CertifyIgnoresConnections,
     certify_ignores_guard => CertifyIgnoresGuard,

@@ -85,8 +85,11 @@ impl Judge {
         {
             message.fence = None;
         }
+        if self.resumed <= brought {
+            self.resumed = Lsn::INVALID;
+        }
         let left = self.messages.iter().filter_map(|message| message.fence).max();
-        self.fences = left.unwrap_or(Lsn::INVALID);
+        self.fences = left.unwrap_or(Lsn::INVALID).max(self.resumed);
     }
 
     /// The oldest row of a destination is asked for: it is time.
@@ -288,7 +291,7 @@ impl Judge {
             self.waiting.bytes -= self.messages[index].size;
             self.lanes.iter_mut().for_each(|lane| lane.queue.retain(|&queued| queued != index));
         }
-        self.fences = Lsn::INVALID;
+        (self.fences, self.resumed) = (Lsn::INVALID, Lsn::INVALID);
         self.messages.iter_mut().for_each(|message| message.fence = None);
         self.unload(None);
         let messages = &self.messages;

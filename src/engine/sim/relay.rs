@@ -251,7 +251,7 @@ impl Driver {
         {
             self.note(format_args!("resume {id:?} after {up_to:?}"));
             self.tally.resumed += 1;
-            self.engine.resume(id, up_to);
+            self.engine.resume(id, up_to, self.pg.end());
             self.judge.resumed(&self.pg, id, up_to);
         }
         self.relay.resumed = true;

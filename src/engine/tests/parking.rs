@@ -93,6 +93,61 @@ fn after_a_failover_what_was_kept_comes_again() {
     assert_eq!(engine.change(Lsn(100)), Ok(Change::New));
 }
 
+/// What a former process did of a large transaction may be kept rather than delivered.
+#[test]
+fn what_is_known_of_a_large_transaction_after_a_restart_is_fenced() {
+    let resumed = || {
+        let mut engine = Engine::<u64>::new(settings());
+        engine.resume(tx(1), ChangeId { lsn: Lsn(101), place: 0 }, Lsn(500));
+        engine.session_started(Lsn(0));
+        engine.lane_up(0, NOW);
+        engine.begin(tx(1)).unwrap();
+        assert_eq!(engine.change(Lsn(101)), Ok(Change::Known));
+        engine
+    };
+    let mut engine = resumed();
+    engine.commit(tx(1).commit_lsn, Lsn(160)).unwrap();
+    engine.keepalive(Lsn(499));
+    assert_eq!(engine.watermark(), Lsn(0));
+    // A session more does not take it away.
+    engine.session_lost();
+    engine.session_started(Lsn(0));
+    engine.keepalive(Lsn(499));
+    assert_eq!(engine.watermark(), Lsn(0));
+    engine.keepalive(Lsn(500));
+    assert_eq!((engine.watermark(), engine.ledger_len()), (Lsn(500), 0));
+
+    // How far it is can be told all the same.
+    let mut engine = resumed();
+    for row in 0..5 {
+        assert_eq!(engine.change(Lsn(110 + row)), Ok(Change::New));
+        engine.accept(message(row)).unwrap();
+        let (receipt, _) = send_all(&mut engine)[0];
+        engine.receipt(0, receipt, NOW).unwrap();
+    }
+    let at = ChangeId { lsn: Lsn(114), place: 0 };
+    assert_eq!(engine.large_transaction(), Some((tx(1), at)));
+
+    // A standby may lack what was kept: nothing is known of it there.
+    let mut engine = resumed();
+    engine.commit(tx(1).commit_lsn, Lsn(160)).unwrap();
+    engine.session_lost();
+    engine.table_lost();
+    engine.session_started(Lsn(0));
+    engine.begin(tx(1)).unwrap();
+    assert_eq!(engine.change(Lsn(101)), Ok(Change::New));
+
+    // Nor where more of it is on its way.
+    let mut engine = resumed();
+    assert_eq!(engine.change(Lsn(110)), Ok(Change::New));
+    engine.accept(message(1)).unwrap();
+    engine.session_lost();
+    engine.table_lost();
+    engine.session_started(Lsn(0));
+    engine.begin(tx(1)).unwrap();
+    assert_eq!(engine.change(Lsn(101)), Ok(Change::New));
+}
+
 #[test]
 fn rows_are_sent_in_their_order_and_then_what_waited() {
     let mut engine = parked(&[1, 2]);

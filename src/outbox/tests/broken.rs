@@ -1,4 +1,4 @@
-//! Rows that cannot be messages, and logical messages.
+//! Rows that cannot be messages.
 
 use super::*;
 
@@ -119,49 +119,4 @@ fn nul_in_a_templates_value_names_the_header() {
     assert_eq!(with(Value::Text(b"\0")), UnfitReason::Header { name: "x-xid".into() });
     assert_eq!(with(Value::Text(b"\xFF")), UnfitReason::NotUtf8 { column: "xid".into() });
     assert_eq!(with(Value::Unchanged), UnfitReason::NotSent { column: "xid".into() });
-}
-
-#[test]
-fn logical_messages() {
-    let (outbox, _) = default();
-    let message =
-        |transactional, prefix| Logical { transactional, lsn: Lsn(1), prefix, content: b"x" };
-    let row = |message| outbox.logical(&message);
-    assert_eq!(row(message(true, "other")), Row::Skipped(SkipReason::OtherPrefix));
-    assert_eq!(row(message(false, "other")), Row::Skipped(SkipReason::OtherPrefix));
-    assert_eq!(row(message(false, "walpost")), Row::Skipped(SkipReason::NonTransactional));
-    let Row::Unfit(unfit) = row(message(true, "walpost")) else { panic!() };
-    assert_eq!(unfit.reason, UnfitReason::LogicalMessage);
-    let other = Outbox::new(Settings {
-        shard: Shard { index: 1, count: 2 },
-        ..settings(LayoutKind::Walpost)
-    });
-    let other = other.unwrap();
-    let of = |content: &str| {
-        let content = content.as_bytes();
-        let message = Logical { transactional: true, lsn: Lsn(1), prefix: "walpost", content };
-        match other.logical(&message) {
-            Row::Skipped(reason) => Some(reason),
-            row => {
-                assert!(matches!(row, Row::Unfit(_)), "{row:?}");
-                None
-            }
-        }
-    };
-    let skipped = Some(SkipReason::OtherShard);
-    // The hash of a is odd, that of abcd even and negative.
-    assert_eq!(of(r#"{"destination": "a", "body": {"x": [1]}}"#), None);
-    assert_eq!(of(r#"{"destination": "a", "key": "abcd"}"#), skipped);
-    assert_eq!(of(r#"{"destination": "abcd"}"#), skipped);
-    assert_eq!(of(r#"{"destination": "abcd", "key": "a"}"#), None);
-    assert_eq!(of(r#"{"destination": "abcd", "key": ""}"#), skipped);
-    assert_eq!(of(r#"{"destination": "abcd", "key": null}"#), skipped);
-    assert_eq!(of(r#"{"destination": "\u0061bcd"}"#), skipped);
-    // For whom these are is not known: no shard passes over them.
-    for unknown in ["", "x", "[]", r#"{"key": "abcd"}"#, r#"{"destination": 1}"#] {
-        assert_eq!(of(unknown), None, "{unknown}");
-    }
-    let off = Settings { logical_prefix: None, ..settings(LayoutKind::Walpost) };
-    let row = Outbox::new(off).unwrap().logical(&message(true, ""));
-    assert_eq!(row, Row::Skipped(SkipReason::OtherPrefix));
 }

@@ -3,6 +3,7 @@
 mod broken;
 mod custom;
 mod django;
+mod emitted;
 mod headers;
 mod properties;
 mod walpost;
@@ -123,6 +124,7 @@ fn settings(layout: LayoutKind) -> Settings {
         tables: Vec::new(),
         destination: template(destination),
         key: template("{key}"),
+        emitted: (template("{destination}[.{version}]"), template("{key}")),
         content_type: None,
         headers: Vec::new(),
         header_style: HeaderStyle::Msg,

@@ -36,7 +36,7 @@ const MANY: u64 = 20_000;
 
 impl Store {
     /// Counts an attempt of a destination's head, and gives it: the first row that retries, or with
-    /// `newest_dead` the last one that is dead.
+    /// `newest_dead` the last one that is dead and might be sent.
     ///
     /// # Errors
     /// [`StoreError`]: whether the attempt is counted is not known.
@@ -48,11 +48,14 @@ impl Store {
         wait: Duration,
     ) -> Result<Attempt, StoreError> {
         const WHAT: &str = "counting an attempt in walpost.undelivered";
-        let (state, order) = if newest_dead { ("dead", "DESC") } else { ("retrying", "ASC") };
+        let (state, and, order) = match newest_dead {
+            false => ("retrying", "", "ASC"),
+            true => ("dead", "AND NOT unfit", "DESC"),
+        };
         let sql = format!(
             "{ours}, tried AS (UPDATE walpost.undelivered AS u SET attempts = attempts + 1,
                 next_attempt_at = now() + $5 * interval '1 second'
-                WHERE u.id = (SELECT id FROM walpost.undelivered WHERE {of} ORDER BY id {order} LIMIT 1)
+                WHERE u.id = (SELECT id FROM walpost.undelivered WHERE {of} {and} ORDER BY id {order} LIMIT 1)
                     AND u.state = '{state}' AND (SELECT held FROM ours) RETURNING u.*)
             SELECT held, {columns} FROM ours LEFT JOIN tried ON true",
             ours = ours(),
@@ -136,15 +139,16 @@ impl Store {
         self.one(what, &sql, &held.params((&ids, Type::INT8_ARRAY))).await?.get(0)
     }
 
-    /// A row can't be sent as the settings are now: it is dead. `false`: the slot is not ours, nothing was
+    /// A row can't be sent as the settings are now: it is dead, and not tried by itself any more. `false`: the slot is not ours, nothing was
     /// written.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn bury(&self, holder: Holder<'_>, id: i64, why: &str) -> Result<bool, StoreError> {
         let sql = format!(
-            "{}, buried AS (UPDATE walpost.undelivered SET state = 'dead', error = $5, next_attempt_at = NULL
-                WHERE id = $1 AND slot = $2 AND state = 'retrying' AND (SELECT held FROM ours))
+            "{}, buried AS (UPDATE walpost.undelivered SET state = 'dead', unfit = true, error = $5,
+                    next_attempt_at = NULL
+                WHERE id = $1 AND slot = $2 AND state IN ('retrying', 'dead') AND (SELECT held FROM ours))
             SELECT held FROM ours",
             ours()
         );

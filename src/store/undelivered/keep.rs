@@ -73,15 +73,15 @@ impl Store {
         let sql = format!(
             "{ours}, given AS (SELECT * FROM unnest($1::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                 $9::bytea[], $10::text[], $11::integer[], $12::float8[], $13::pg_lsn[], $14::bigint[],
-                $15::timestamptz[], $16::pg_lsn[], $17::bigint[], $18::oid[], $19::text[]) WITH ORDINALITY
+                $15::timestamptz[], $16::pg_lsn[], $17::bigint[], $18::oid[], $19::text[], $20::boolean[]) WITH ORDINALITY
                 AS given(state, message_id, destination, key, headers, body, error, attempts, next_in, lsn, xid,
-                    commit_time, change_lsn, place, table_oid, table_name, nth)),
+                    commit_time, change_lsn, place, table_oid, table_name, unfit, nth)),
             kept AS (INSERT INTO walpost.undelivered (slot, state, message_id, destination, key, headers, body,
                     error, attempts, next_attempt_at, lsn, xid, commit_time, change_lsn, place, table_oid,
-                    table_name)
+                    table_name, unfit)
                 SELECT $2, state, message_id, destination, key, headers::jsonb, body, error, attempts,
                     now() + next_in * interval '1 second', lsn, xid, commit_time, change_lsn, place, table_oid,
-                    table_name
+                    table_name, unfit
                 FROM given CROSS JOIN ours WHERE held AND (lsn IS NOT NULL OR NOT EXISTS (
                     SELECT FROM walpost.undelivered AS there WHERE there.slot = $2
                         AND hashtextextended(there.message_id, 0) = hashtextextended(given.message_id, 0)
@@ -113,6 +113,7 @@ impl Store {
             (&columns.place as _, Type::INT8_ARRAY),
             (&columns.table_oid as _, Type::OID_ARRAY),
             (&columns.table_name as _, Type::TEXT_ARRAY),
+            (&columns.unfit as _, Type::BOOL_ARRAY),
         ]);
         // Both are under way at once, in this order: the second is answered after the commit of the first.
         let kept = self.one(WHAT, &sql, &params);
@@ -166,6 +167,7 @@ struct Columns<'a> {
     place: Vec<Option<i64>>,
     table_oid: Vec<Option<u32>>,
     table_name: Vec<Option<Cow<'a, str>>>,
+    unfit: Vec<bool>,
 }
 
 impl<'a> Columns<'a> {
@@ -183,6 +185,7 @@ impl<'a> Columns<'a> {
             KeptState::Retrying => "retrying",
             KeptState::Dead => "dead",
         });
+        self.unfit.push(row.unfit);
         self.message_id.push(row.message_id.as_deref().map(clean));
         self.destination.push(row.destination.as_deref().map(clean));
         self.key.push(row.key.as_deref().map(clean));

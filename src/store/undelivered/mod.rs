@@ -69,6 +69,8 @@ pub struct NewRow {
     pub headers: Vec<(String, String)>,
     /// As it is sent; none: it is too long to be kept.
     pub body: Option<Bytes>,
+    /// It can't be sent as it is, so that nobody but an operator has it tried again.
+    pub unfit: bool,
     /// What the broker said, or why it can't be sent.
     pub error: String,
     /// How often it was sent in vain.

@@ -113,7 +113,7 @@ impl Store {
             "WITH asked AS (SELECT id, state AS old, destination IS NOT NULL AND body IS NOT NULL AS can_be
                 FROM walpost.undelivered WHERE slot = $1 AND state IN ('retrying', 'dead') AND {which}
                 ORDER BY id FOR UPDATE),
-            changed AS (UPDATE walpost.undelivered AS u SET state = 'retrying', next_attempt_at = now(),
+            changed AS (UPDATE walpost.undelivered AS u SET state = 'retrying', unfit = false, next_attempt_at = now(),
                     attempts = CASE WHEN old = 'dead' THEN 0 ELSE attempts END
                 FROM asked WHERE u.id = asked.id AND can_be
                 RETURNING old, u.message_id, u.attempts, u.table_oid){marks}

@@ -43,6 +43,35 @@ fn a_destination_that_is_never_taken_is_given_up_and_tried_by_its_newest() {
     assert!(walpost.terminate(LONG).success());
 }
 
+/// One that can't be sent is never tried by itself, and holds nobody up.
+#[test]
+fn of_a_destination_that_was_given_up_the_newest_may_be_too_large() {
+    let stage = Stage::new();
+    let settings = stage.walpost().set("retry.max_attempts", "3");
+    let mut walpost = settings.set("broker.max_frame_size", "16KiB").start();
+    walpost.await_ready(LONG);
+    stage.publish(1, 9);
+    walpost.wait_for_log("/queue/bad.v1 is given up", LONG);
+    stage.await_kept("dead", 3);
+    let large = |n: u32| {
+        stage.database.sql(&format!(
+            "SELECT walpost.publish('/queue/bad', jsonb_build_object('n', {n}, 'x', repeat('x', 20000)))"
+        ))
+    };
+    large(100);
+    stage.await_kept("dead", 4);
+    large(101);
+    stage.await_kept("dead", 5);
+    stage.mend();
+    walpost.wait_for_log("/queue/bad.v1 takes messages again", LONG);
+    stage.publish(106, 108);
+    until(LONG, "what comes flows", || stage.firsts("/queue/bad.v1").ends_with(&[108]));
+    assert!(!stage.firsts("/queue/bad.v1").iter().any(|n| [100, 101].contains(n)));
+    let unfit = "SELECT count(*) FROM walpost.undelivered WHERE unfit AND state = 'dead'";
+    assert_eq!(stage.database.sql(unfit), "2");
+    assert!(walpost.terminate(LONG).success());
+}
+
 #[test]
 fn no_more_is_kept_than_may_be_and_that_is_said() {
     let stage = Stage::new();

@@ -133,6 +133,7 @@ fn message(destination: &str, nth: u32) -> NewRow {
         key: None,
         headers: vec![("msg-id".to_owned(), format!("{destination}-{nth}"))],
         body: Some(Bytes::from_static(b"{}")),
+        unfit: false,
         error: "not_found".to_owned(),
         attempts: 3,
         next_in: Some(Duration::from_secs(240)),

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use walpost::store::marking::Holder;
-use walpost::store::schema;
+use walpost::store::schema::{self, Step};
 use walpost::store::undelivered::{Attempt, NewRow};
+use walpost_testkit::postgres::Database;
 use walpost_testkit::{Postgres, until_some};
 
 use super::{EPOCH, Reader, message, store};
@@ -14,18 +15,20 @@ use crate::rig::{LONG, walpost};
 #[test]
 fn a_schema_of_the_version_before_is_upgraded() {
     let database = Postgres::shared().fresh_database();
-    let before = schema::STEPS.iter().filter(|step| step.version <= 5);
-    for step in before {
-        database.sql(step.sql);
-        let (version, name) = (step.version, step.name);
-        database.sql(&format!(
-            "INSERT INTO walpost.schema_version (version, name) VALUES ({version}, '{name}')"
-        ));
-    }
+    install_version_5(&database);
     let said = init::init(&database);
     let upgraded = format!("changed schema walpost (version 5 to {})", schema::newest());
     assert!(said.contains(&upgraded), "{said}");
     assert_eq!(database.sql("SELECT count(*) FROM walpost.undelivered"), "0");
+}
+
+fn install_version_5(database: &Database<'_>) {
+    for Step { version, name, sql } in schema::STEPS.iter().filter(|step| step.version <= 5) {
+        database.sql(sql);
+        database.sql(&format!(
+            "INSERT INTO walpost.schema_version (version, name) VALUES ({version}, '{name}')"
+        ));
+    }
 }
 
 /// What a relay does on its first start, with a slot that an earlier version has made.
@@ -34,9 +37,12 @@ fn a_relay_upgrades_the_schema_that_it_finds() {
     let database = Postgres::shared().fresh_database();
     init::init(&database);
     let newest = schema::newest();
-    database.sql(
-        "DROP TABLE walpost.undelivered; DELETE FROM walpost.schema_version WHERE version > 5",
-    );
+    database.sql("CREATE TABLE relay AS TABLE walpost.relay; DROP SCHEMA walpost CASCADE");
+    install_version_5(&database);
+    let publication = database.sql("SELECT pubname FROM pg_publication");
+    database.sql(&format!(
+        "INSERT INTO walpost.relay SELECT * FROM relay; ALTER PUBLICATION {publication} ADD TABLE walpost.outbox"
+    ));
     let relay = || {
         walpost()
             .set("postgres.url", database.url())

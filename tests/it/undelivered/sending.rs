@@ -46,6 +46,30 @@ async fn the_first_that_retries_is_tried_and_the_attempt_is_counted_before() {
 }
 
 #[tokio::test]
+async fn of_the_dead_the_newest_that_might_be_sent_is_tried() {
+    let stage = Stage::new().await;
+    let dead =
+        |nth: u32, unfit| NewRow { state: KeptState::Dead, unfit, ..message("/queue/a", nth) };
+    stage.keep(&[dead(0, false), dead(1, false), dead(2, true)]).await;
+    let attempt =
+        async || match stage.store.attempt(stage.holder(), "/queue/a", true, WAIT).await.unwrap() {
+            Attempt::Row(row) => Some((row.identity.unwrap().change.place, row.id)),
+            Attempt::Nothing => None,
+            Attempt::NotHeld => panic!("the slot is ours"),
+        };
+    let (place, id) = attempt().await.unwrap();
+    assert_eq!(place, 1);
+    // It can't be sent after all.
+    assert!(stage.store.bury(stage.holder(), id, "why").await.unwrap());
+    assert_eq!(attempt().await.map(|row| row.0), Some(0));
+    assert_eq!(stage.rows("unfit, attempts"), ["f|4", "t|4", "t|3"]);
+    // An operator may know better.
+    let all = walpost::store::undelivered::Which::Ids(vec![id]);
+    stage.store.retry_undelivered(stage.database.name(), &all, &[]).await.unwrap();
+    assert_eq!(stage.rows("unfit, state"), ["f|dead", "f|retrying", "t|dead"]);
+}
+
+#[tokio::test]
 async fn rows_are_read_in_their_order_by_number_and_by_bytes() {
     let stage = Stage::new().await;
     let sized = |nth: u32, bytes: usize| NewRow {

@@ -7,10 +7,12 @@ mod connect;
 mod connection;
 mod grouping;
 pub mod lane;
+mod once;
 mod output;
 pub mod profile;
 mod settings;
 
 pub use connect::{HostError, HostErrorKind};
 pub use connection::{Connection, LaneError, LaneEvent};
+pub use once::{OnceError, Stored, send_once};
 pub use settings::Settings;

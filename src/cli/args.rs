@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub mod send;
 pub mod undelivered;
 
+use send::Send;
 use undelivered::UndeliveredCommand;
 
 const ABOUT: &str = "Relays a PostgreSQL transactional outbox to a STOMP broker and loses nothing";
@@ -98,6 +100,13 @@ pub enum Command {
     /// none does, for the slot of the configuration.
     #[command(subcommand, arg_required_else_help = true)]
     Undelivered(UndeliveredCommand),
+    /// Send one message straight to the broker
+    ///
+    /// Sends one message to the broker of the configuration, with the headers that the relay would give
+    /// it, and waits for its receipt (at most broker.receipt_timeout). PostgreSQL is not asked. What is no
+    /// JSON goes as application/octet-stream unless a header content-type says otherwise.
+    #[command(after_help = send::EXAMPLES)]
+    Send(Send),
     /// Show or check the configuration
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),

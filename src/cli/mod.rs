@@ -14,6 +14,7 @@ mod config;
 pub mod exit;
 mod init;
 mod run;
+mod send;
 mod undelivered;
 
 #[cfg(test)]
@@ -44,6 +45,9 @@ fn dispatch(Cli { globals, command }: Cli) -> Exit {
         }
         Command::Undelivered(command) => {
             with_files(&globals, |loaded, _| block_on(undelivered::run(command, loaded)))
+        }
+        Command::Send(flags) => {
+            with_files(&globals, |loaded, _| block_on(send::run(flags, loaded)))
         }
         Command::Config(ConfigCommand::Show) => {
             with_config(&globals, |loaded, _| config::show(&loaded))

@@ -1,4 +1,5 @@
 //! The commands that are not the relay, one file a command.
 
 pub mod init;
+pub mod send;
 pub mod undelivered;

@@ -39,6 +39,7 @@ mod relay;
 mod retention;
 mod rig;
 mod scene;
+mod send;
 mod settings;
 mod shards;
 mod shutdown;

@@ -24,6 +24,9 @@ pub const STEPS: &[Step] = &[
     Step { version: 5, name: "recovery", sql: include_str!("../../sql/0005_recovery.sql") },
     Step { version: 6, name: "undelivered", sql: include_str!("../../sql/0006_undelivered.sql") },
     Step { version: 7, name: "emit", sql: include_str!("../../sql/0007_emit.sql") },
+    Step { version: 8, name: "bodies", sql: include_str!("../../sql/0008_bodies.sql") },
+    Step { version: 9, name: "publish_on", sql: include_str!("../../sql/0009_publish_on.sql") },
+    Step { version: 10, name: "writer", sql: include_str!("../../sql/0010_writer.sql") },
 ];
 
 /// The schema's advisory lock: the letters of "walpost".

@@ -33,8 +33,8 @@ test: install ## the whole suite, on private servers
 		$(CARGO) test --workspace --test it -- --test-threads $(TEST_THREADS)
 
 # The tests whose outcome depends on the server's version, by module.
-MATRIX_TESTS := certified:: failover:: first_start:: guard:: init:: kill:: large:: lost_slot:: marking:: patience:: recovery:: \
-	retention:: shards:: shutdown:: slot_danger:: store:: survives:: thaw:: tls::postgres:: tls::scram:: trouble:: undelivered::
+MATRIX_TESTS := certified:: failover:: first_start:: guard:: init:: kill:: large:: lost_slot:: marking:: patience:: \
+	$(addprefix publish_on::,calls:: changed:: predecessor:: rights:: tables:: values:: wrong::) recovery:: retention:: shards:: shutdown:: slot_danger:: store:: survives:: thaw:: tls::postgres:: tls::scram:: trouble:: undelivered::
 PG ?= 14 15 16 17 18
 # Those whose outcome depends on RabbitMQ's, by the Debian that has it.
 RABBITMQ_TESTS := brokers::rabbitmq:: kill:: refusals:: trouble::

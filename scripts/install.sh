@@ -1,12 +1,15 @@
 #!/bin/bash
 # Installs what the tests, the demo and the benchmarks need on Debian: PostgreSQL, RabbitMQ, ActiveMQ Classic and Artemis with a
-# JDK, and a Python with stomp.py.
+# JDK, and a Python with stomp.py and django-outbox-pattern.
 # Quick when all is there. None of the packages' services is started or left enabled to start now.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=target/venv
 stomp_py='stomp.py==9.0.0'
+# The predecessor wants an older stomp.py, for what is not run here: its dependencies are named one by one.
+predecessor='django-outbox-pattern==0.7.0'
+predecessor_needs='django==5.2.* psycopg2-binary==2.9.*'
 # As in testkit/src/jvm/artemis.rs.
 artemis_version=2.40.0
 artemis=target/artemis/$artemis_version
@@ -86,6 +89,15 @@ if ! "$venv/bin/python" -c 'import stomp' 2>/dev/null; then
     mkdir -p target
     /usr/bin/python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$stomp_py" </dev/null
+fi
+
+# `make lint` and `make demo` compare nothing with it.
+if [ -n "$java" ] && ! "$venv/bin/python" -c 'import django_outbox_pattern, django, psycopg2' 2>/dev/null; then
+    echo "installing $predecessor into $venv"
+    # shellcheck disable=SC2086  # several packages
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check $predecessor_needs </dev/null
+    # pip says that stomp.py is too new for it.
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$predecessor" </dev/null 2>/dev/null
 fi
 
 if [ -n "$java" ] && [ ! -e "$artemis" ]; then

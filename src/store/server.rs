@@ -35,6 +35,17 @@ pub struct RoleFacts {
     pub replication: bool,
 }
 
+/// The role `walpost_writer` in this database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// The cluster has no such role.
+    Missing,
+    /// It is there, and may not insert into the outbox of this database.
+    NoRights,
+    /// It may publish.
+    Ready,
+}
+
 /// Replication slots and walsenders: how many may be, how many are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
@@ -49,6 +60,26 @@ pub struct Capacity {
 }
 
 impl Store {
+    /// Whether applications can be given the right to publish. Any role may ask.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn writer(&self) -> Result<Writer, StoreError> {
+        let sql = "SELECT r.oid IS NOT NULL,
+                CASE WHEN c.oid IS NOT NULL THEN has_schema_privilege(r.oid, n.oid, 'USAGE')
+                    AND has_column_privilege(r.oid, c.oid, 'destination', 'INSERT') END
+            FROM (VALUES ('walpost_writer', 'walpost', 'outbox')) AS v (writer, schema, outbox)
+            LEFT JOIN pg_roles r ON r.rolname = v.writer
+            LEFT JOIN pg_namespace n ON n.nspname = v.schema
+            LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = v.outbox";
+        let row = self.one("asking for the role walpost_writer", sql, &[]).await?;
+        Ok(match (row.get(0)?, row.get::<Option<bool>>(1)?) {
+            (false, _) => Writer::Missing,
+            (true, Some(true)) => Writer::Ready,
+            (true, _) => Writer::NoRights,
+        })
+    }
+
     /// Identity and state of the server.
     ///
     /// # Errors

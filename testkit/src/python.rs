@@ -1,4 +1,4 @@
-//! Reading with Python's `stomp.py`, the client that users of django-outbox-pattern have.
+//! What users of django-outbox-pattern have: the package itself, and Python's `stomp.py` to read with.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::consumer::Message;
 
 const READ: &str = include_str!("../py/read.py");
+const PREDECESSOR: &str = include_str!("../py/predecessor.py");
 
 /// The Python that has `stomp.py`: `WALPOST_PYTHON`, else the one that `make install` puts into `target/venv`.
 #[must_use]
@@ -37,6 +38,19 @@ pub fn read_messages(
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "stomp.py did not get {count} messages: {said}");
     String::from_utf8_lossy(&output.stdout).lines().map(parse).collect()
+}
+
+/// Runs the Django project of `py/predecessor.py`, whose models django-outbox-pattern publishes, in the database of `url`:
+/// `create` makes its tables, `save` saves its models.
+#[track_caller]
+pub fn predecessor(url: &str, command: &str) {
+    let output = Command::new(interpreter())
+        .args(["-c", PREDECESSOR, url, command])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}; run `make install`", interpreter().display()));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "django-outbox-pattern: {said}");
 }
 
 fn parse(line: &str) -> Message {

@@ -33,6 +33,7 @@ mod memory;
 mod papers;
 mod parking;
 mod patience;
+mod publish_on;
 mod recovery;
 mod refusals;
 mod relay;

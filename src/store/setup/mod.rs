@@ -28,6 +28,7 @@ use super::error::StoreError;
 use super::marking::MarkedTable;
 use super::name::{TableName, literal, one_line};
 use super::schema::{self, SchemaState};
+use super::server::Writer;
 use super::sharding::Sharding;
 use super::sqlstate::Class;
 use crate::config::Failover;
@@ -197,6 +198,13 @@ pub async fn ensure(
         on_event(Event::Note(note.clone()));
     }
     apply_schema(store, settings, &plan, findings.schema, on_event).await?;
+    if store.writer().await? != Writer::Ready {
+        on_event(Event::Note(
+            "role walpost_writer, which may publish and nothing else, does not exist or lacks its rights: have \
+             an administrator run what walpost init --dry-run prints"
+                .to_owned(),
+        ));
+    }
     apply_publication(store, settings, &plan, on_event).await?;
     if plan.adds_to_live_slot(&findings) {
         on_event(Event::Note(

@@ -12,7 +12,7 @@ use crate::store::error::StoreError;
 use crate::store::name::{ident, literal, one_line, quoted_list};
 use crate::store::publication;
 use crate::store::schema;
-use crate::store::server::RoleFacts;
+use crate::store::server::{RoleFacts, Writer};
 
 /// The role that walpost is to log in as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,7 @@ struct Contents<'a> {
     plan: Plan,
     misfits: Vec<Misfit>,
     role: Role,
+    writer: Writer,
     /// Why the database could not be asked what it has already.
     blind: Option<String>,
 }
@@ -57,6 +58,7 @@ pub async fn dry_run(
                 plan: Plan::from_nothing(settings),
                 misfits: Vec::new(),
                 role: Role { name, facts: None, database },
+                writer: Writer::Missing,
                 blind: Some(error.to_string()),
             }
         }
@@ -80,7 +82,8 @@ async fn seeing<'a>(
     } else {
         Role { name: login.name.clone(), facts: Some(login), database }
     };
-    Ok(Contents { settings, plan, misfits, role, blind: None })
+    let writer = store.writer().await?;
+    Ok(Contents { settings, plan, misfits, role, writer, blind: None })
 }
 
 /// The script.
@@ -106,6 +109,7 @@ fn write(contents: &Contents<'_>) -> String {
     write_schema(&mut out, contents);
     write_publication(&mut out, contents);
     write_role(&mut out, contents);
+    write_writer(&mut out, contents);
     write_slot(&mut out, contents);
     out
 }
@@ -138,9 +142,14 @@ fn write_role(out: &mut String, contents: &Contents<'_>) {
     let Role { name, facts, database } = &contents.role;
     let role = ident(name);
     out.push_str(
-        "\n-- The role that walpost logs in as, with the rights that it needs.\n\
-         -- Amazon RDS and Aurora: GRANT rds_replication in place of REPLICATION.\n\
-         -- Google Cloud SQL and Azure: the administrator may give REPLICATION.\n",
+        "\n-- The role that walpost logs in as, with the rights that it needs. Managed servers have other ways to\n\
+         -- wal_level = logical and to REPLICATION:\n\
+         -- Amazon RDS and Aurora: the parameter rds.logical_replication = 1; without the attribute, but with\n\
+         --   GRANT rds_replication TO the role.\n\
+         -- Google Cloud SQL: the flag cloudsql.logical_decoding = on; the attribute is given by postgres, a member\n\
+         --   of cloudsqlsuperuser.\n\
+         -- Azure flexible server: the server parameter wal_level = logical; the attribute is given by the server's\n\
+         --   administrator, a member of azure_pg_admin.\n",
     );
     match facts {
         None => {
@@ -182,6 +191,25 @@ fn write_role(out: &mut String, contents: &Contents<'_>) {
     let _ = writeln!(
         out,
         "-- Optional, to see who holds up a slot: GRANT pg_read_all_stats TO {role};"
+    );
+}
+
+/// The role for applications. A step of the schema makes it where it can.
+fn write_writer(out: &mut String, contents: &Contents<'_>) {
+    out.push_str(
+        "\n-- Applications publish as members of walpost_writer, which may do that and nothing else:\n\
+         --   GRANT walpost_writer TO the application's role;\n",
+    );
+    if contents.plan.upgrade_from.is_some() || contents.writer == Writer::Ready {
+        return;
+    }
+    if contents.writer == Writer::Missing {
+        out.push_str("CREATE ROLE walpost_writer NOLOGIN;\n");
+    }
+    out.push_str(
+        "GRANT USAGE ON SCHEMA walpost TO walpost_writer;\n\
+         GRANT INSERT (id, destination, version, key, headers, body, body_bytes, created_at)\n    \
+         ON walpost.outbox TO walpost_writer;\n",
     );
 }
 
@@ -232,7 +260,8 @@ mod tests {
 
     fn contents(settings: &SetupSettings, role: Role) -> Contents<'_> {
         let plan = Plan::from_nothing(settings);
-        Contents { settings, plan, misfits: Vec::new(), role, blind: None }
+        let writer = Writer::Ready;
+        Contents { settings, plan, misfits: Vec::new(), role, writer, blind: None }
     }
 
     fn role(name: &str, facts: Option<RoleFacts>) -> Role {
@@ -272,6 +301,28 @@ mod tests {
         let script = write(&contents(&settings, role("relay", facts(true))));
         let says = |words: &str| script.lines().any(|line| line.starts_with(words));
         assert!(!says("CREATE ROLE") && !says("ALTER ROLE"), "{script}");
+    }
+
+    #[test]
+    fn what_the_writers_role_lacks_is_given_to_it() {
+        let settings = settings();
+        let mut contents = contents(&settings, role("relay", None));
+        let made = "\nCREATE ROLE walpost_writer NOLOGIN;";
+        let given = "\n    ON walpost.outbox TO walpost_writer;";
+        contents.plan.upgrade_from = None;
+        for (writer, missing, lacking) in [
+            (Writer::Ready, false, false),
+            (Writer::NoRights, false, true),
+            (Writer::Missing, true, true),
+        ] {
+            contents.writer = writer;
+            let script = write(&contents);
+            assert_eq!(
+                (script.contains(made), script.contains(given)),
+                (missing, lacking),
+                "{writer:?}"
+            );
+        }
     }
 
     #[test]

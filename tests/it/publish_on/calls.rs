@@ -51,7 +51,7 @@ async fn the_same_call_again_waits_for_no_writer() {
     assert_eq!(published(&database).len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn two_calls_at_once_make_one_registration() {
     let database = orders();
     let (first, second) = (database.client().await, database.client().await);
@@ -61,9 +61,7 @@ async fn two_calls_at_once_make_one_registration() {
     let waits =
         "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND database =
         (SELECT oid FROM pg_database WHERE datname = current_database())";
-    tokio::task::block_in_place(|| {
-        until(LONG, "the second to wait", || database.sql(waits) == "1")
-    });
+    until(LONG, "the second to wait", || database.sql(waits) == "1");
     first.batch_execute("COMMIT").await.unwrap();
     waiting.await.unwrap().unwrap();
     database.sql("INSERT INTO orders VALUES (1, 'x')");

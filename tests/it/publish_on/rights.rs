@@ -43,13 +43,12 @@ impl Drop for Role<'_> {
     }
 }
 
-const MAY: [&str; 6] = [
+const MAY: [&str; 5] = [
     "SELECT walpost.publish('d', '{}')",
     "SELECT walpost.publish_bytes('d', '\\x00', NULL, 'k', '{\"a\": \"b\"}')",
     "INSERT INTO walpost.outbox (destination, body) VALUES ('d', '{}')",
     "INSERT INTO walpost.outbox (id, destination, version, key, headers, body_bytes, created_at)
          VALUES (gen_random_uuid(), 'd', 'v1', 'k', '{}', '', now())",
-    "COPY walpost.outbox (destination) FROM PROGRAM 'echo d'",
     "SELECT source FROM walpost.published_tables",
 ];
 
@@ -60,7 +59,7 @@ const MAY_NOT: [&str; 25] = [
     "UPDATE walpost.outbox SET destination = 'x'",
     "DELETE FROM walpost.outbox",
     "TRUNCATE walpost.outbox",
-    "LOCK TABLE walpost.outbox IN ACCESS EXCLUSIVE MODE",
+    "DO $$ BEGIN LOCK TABLE walpost.outbox IN ACCESS EXCLUSIVE MODE; END $$",
     "INSERT INTO walpost.outbox (destination, xid) VALUES ('d', '3')",
     "INSERT INTO walpost.outbox (destination) VALUES ('d') RETURNING id",
     "INSERT INTO walpost.outbox (id, destination) VALUES (gen_random_uuid(), 'd')
@@ -89,22 +88,11 @@ async fn a_writer_may_publish_and_nothing_else() {
     let role = Role::writer(&database);
     let client = role.client().await;
     for sql in MAY {
-        if sql.starts_with("COPY") {
-            // From the client's side, since programs are a superuser's.
-            let sql = sql.replace("PROGRAM 'echo d'", "STDIN");
-            let sink = client.copy_in::<_, bytes::Bytes>(&sql).await.unwrap();
-            let mut sink = std::pin::pin!(sink);
-            futures_util::SinkExt::send(&mut sink, bytes::Bytes::from_static(b"d\n"))
-                .await
-                .unwrap();
-            sink.finish().await.unwrap();
-            continue;
-        }
         client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
     assert_eq!(
         database.sql("SELECT count(*), bool_and(xid < pg_current_xact_id()) FROM walpost.outbox"),
-        "5|t"
+        "4|t"
     );
     for sql in MAY_NOT {
         let error = refused(&client, sql).await;
@@ -113,7 +101,7 @@ async fn a_writer_may_publish_and_nothing_else() {
     // Without the role, nothing at all.
     let other = Role::new(&database, "other");
     let client = other.client().await;
-    for sql in MAY.iter().filter(|sql| !sql.starts_with("COPY")).chain(&MAY_NOT[..21]) {
+    for sql in MAY.iter().chain(&MAY_NOT[..21]) {
         let error = refused(&client, sql).await;
         assert_eq!(error.code().code(), "42501", "{sql}: {error:?}");
     }
@@ -156,7 +144,6 @@ async fn names_in_front_of_ours_change_nothing() {
             "CREATE SCHEMA evil;
              CREATE TEMPORARY TABLE outbox (destination text); CREATE TEMPORARY TABLE pg_class (oid oid);
              CREATE TEMPORARY TABLE pg_trigger (oid oid);
-             CREATE FUNCTION evil.jsonb_build_object(VARIADIC \"any\") RETURNS jsonb LANGUAGE internal AS 'jsonb_build_object_noargs';
              CREATE FUNCTION evil.jsonb_build_object(text, int) RETURNS jsonb LANGUAGE plpgsql AS {trap};
              CREATE FUNCTION evil.pg_typeof(timestamptz) RETURNS regtype LANGUAGE plpgsql AS {trap};
              CREATE FUNCTION evil.lower(text) RETURNS text LANGUAGE plpgsql AS {trap};
@@ -219,11 +206,12 @@ async fn the_owner_of_a_table_needs_no_more_than_that() {
 fn an_installer_who_may_make_no_roles_is_told_what_to_run() {
     // Roles are the whole server's: one of our own.
     let server = Postgres::builder().fast().start();
-    server.sql(
-        "postgres",
-        "CREATE ROLE installer LOGIN REPLICATION; GRANT pg_monitor TO installer;
-         CREATE DATABASE shop OWNER installer; CREATE DATABASE other OWNER installer",
-    );
+    server
+        .sql("postgres", "CREATE ROLE installer LOGIN REPLICATION; GRANT pg_monitor TO installer");
+    for database in ["shop", "other"] {
+        server.create_database(database);
+        server.sql("postgres", &format!("ALTER DATABASE {database} OWNER TO installer"));
+    }
     let init = |database: &str| {
         let url = server.url(database).replace("postgres@", "installer@");
         walpost().arguments(["init"]).set("postgres.url", url).set("replication.slot", database)

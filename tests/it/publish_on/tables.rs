@@ -147,10 +147,10 @@ fn rows_that_triggers_change_keep_their_order() {
 #[test]
 fn a_writer_that_gives_up_publishes_nothing() {
     let database = orders();
+    database.sql("SELECT walpost.publish_on('orders', 'd')");
+    database.sql("BEGIN; INSERT INTO orders VALUES (1); ROLLBACK");
     database.sql(
-        "SELECT walpost.publish_on('orders', 'd');
-         BEGIN; INSERT INTO orders VALUES (1); ROLLBACK;
-         BEGIN; INSERT INTO orders VALUES (2); SAVEPOINT s; INSERT INTO orders VALUES (3); ROLLBACK TO s; COMMIT",
+        "BEGIN; INSERT INTO orders VALUES (2); SAVEPOINT s; INSERT INTO orders VALUES (3); ROLLBACK TO s; COMMIT",
     );
     let xids = "SELECT count(DISTINCT o.xid) || '/' || bool_and(o.xid = (t.xmin::text)::xid8)
         FROM walpost.outbox o JOIN orders t ON (o.body ->> 'id')::int = t.id";

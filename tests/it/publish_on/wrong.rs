@@ -55,7 +55,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     ("'t', 'd', serializer => 'of_many'", "42P13", "of_many(", "(public.t)"),
     ("'t', 'd', serializer => 'a_set'", "42P13", "a_set(t) does not", "(public.t)"),
     ("'t', 'd', serializer => 'of_other'", "42P13", "of_other(two_ids) does not", "(public.t)"),
-    ("'t', 'd', serializer => 'pg_catalog.count'", "42P13", "does not turn", "(public.t)"),
+    ("'t', 'd', serializer => 'pg_catalog.bool_and'", "42P13", "does not turn", "(public.t)"),
 ];
 
 async fn stage() -> (walpost_testkit::postgres::Database<'static>, Client) {

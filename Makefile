@@ -53,7 +53,7 @@ demo: ## rows committed in PostgreSQL arrive in RabbitMQ, before your eyes, for 
 	@$(CARGO) build --quiet --release --workspace --bin walpost --bin demo
 	@scripts/sandboxed.sh $(TARGET)/release/demo
 
-bench: install ## the benchmarks, as ratios beside absolute figures; ONLY=start|drain|marking|rabbitmq|activemq|artemis|latency
+bench: install ## the benchmarks, as ratios beside absolute figures; ONLY=start|drain|marking|publishing|rabbitmq|activemq|artemis|latency
 	@$(CARGO) build --quiet --release --workspace --bins
 	@scripts/sandboxed.sh $(TARGET)/release/walpost-bench $(ONLY)
 

@@ -183,14 +183,14 @@ BEGIN
         THEN
             RAISE EXCEPTION USING ERRCODE = 'invalid_function_definition',
                 MESSAGE = format('walpost.publish_on: function %s does not turn a row of %s into jsonb', serializer::regprocedure, source),
-                HINT = format('CREATE FUNCTION my_serializer(%s) RETURNS jsonb …', source);
+                HINT = format('CREATE FUNCTION my_serializer(%s) RETURNS jsonb ...', source);
         END IF;
         RETURN;
     END IF;
     IF NOT EXISTS (SELECT FROM pg_index WHERE indrelid = source AND indisprimary) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_table_definition',
             MESSAGE = format('walpost.publish_on: table %s has no primary key, which is the "id" of the body', source),
-            HINT = format('ALTER TABLE %s ADD PRIMARY KEY (…), or name a serializer', source);
+            HINT = format('ALTER TABLE %s ADD PRIMARY KEY (...), or name a serializer', source);
     END IF;
     IF EXISTS (
         SELECT FROM pg_attribute WHERE attrelid = source AND attname = 'id' AND NOT attisdropped

@@ -14,6 +14,7 @@ pub mod marking;
 pub mod pace;
 pub mod programs;
 pub mod proxy;
+pub mod publishing;
 pub mod rabbitmq;
 pub mod raw;
 pub mod reader;

@@ -1,6 +1,6 @@
-//! `make bench`: `walpost-bench [start|drain|marking|rabbitmq|activemq|artemis|latency]`, without an argument all of them.
+//! `make bench`: `walpost-bench [start|drain|marking|publishing|rabbitmq|activemq|artemis|latency]`, without an argument all of them.
 
-use walpost_bench::{backlog, drain, java, latency, marking, rabbitmq, start, table};
+use walpost_bench::{backlog, drain, java, latency, marking, publishing, rabbitmq, start, table};
 use walpost_testkit::RabbitMq;
 
 /// Rows of a backlog.
@@ -9,10 +9,13 @@ const ROWS: u64 = 200_000;
 const STORED: u64 = 100_000;
 /// Rows that are marked.
 const MARKED: u64 = 100_000;
+/// Rows that are published by their tables.
+const PUBLISHED: u64 = 100_000;
 
 fn main() {
     let only = std::env::args().nth(1);
-    let parts = ["start", "drain", "marking", "rabbitmq", "activemq", "artemis", "latency"];
+    let parts =
+        ["start", "drain", "marking", "publishing", "rabbitmq", "activemq", "artemis", "latency"];
     if let Some(only) = &only
         && !parts.contains(&only.as_str())
     {
@@ -32,6 +35,9 @@ fn main() {
     }
     if wanted("marking") {
         lines.extend(marking::run(&server, MARKED));
+    }
+    if wanted("publishing") {
+        lines.extend(publishing::run(&server, PUBLISHED));
     }
     if wanted("rabbitmq") || wanted("latency") {
         let broker = RabbitMq::start();

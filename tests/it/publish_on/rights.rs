@@ -144,7 +144,7 @@ async fn names_in_front_of_ours_change_nothing() {
             "CREATE SCHEMA evil;
              CREATE TEMPORARY TABLE outbox (destination text); CREATE TEMPORARY TABLE pg_class (oid oid);
              CREATE TEMPORARY TABLE pg_trigger (oid oid);
-             CREATE FUNCTION evil.jsonb_build_object(text, int) RETURNS jsonb LANGUAGE plpgsql AS {trap};
+             CREATE FUNCTION evil.jsonb_build_object(text, int, text, int) RETURNS jsonb LANGUAGE plpgsql AS {trap};
              CREATE FUNCTION evil.pg_typeof(timestamptz) RETURNS regtype LANGUAGE plpgsql AS {trap};
              CREATE FUNCTION evil.lower(text) RETURNS text LANGUAGE plpgsql AS {trap};
              CREATE FUNCTION evil.to_char(timestamp, text) RETURNS text LANGUAGE plpgsql AS {trap};

@@ -43,7 +43,9 @@ impl Drop for Role<'_> {
     }
 }
 
-const MAY: [&str; 5] = [
+const MAY: [&str; 7] = [
+    "SELECT walpost.emit('d', '{}')",
+    "SELECT walpost.emit_bytes('d', '\\x00')",
     "SELECT walpost.publish('d', '{}')",
     "SELECT walpost.publish_bytes('d', '\\x00', NULL, 'k', '{\"a\": \"b\"}')",
     "INSERT INTO walpost.outbox (destination, body) VALUES ('d', '{}')",
@@ -85,6 +87,9 @@ const MAY_NOT: [&str; 25] = [
 async fn a_writer_may_publish_and_nothing_else() {
     let database = orders();
     database.sql("SELECT walpost.publish_on('orders', 'theirs')");
+    // emit refuses where nobody would see it.
+    let name = database.name();
+    database.sql(&format!("SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')"));
     let role = Role::writer(&database);
     let client = role.client().await;
     for sql in MAY {

@@ -32,7 +32,7 @@ fn values_do_not_depend_on_the_session() {
         "feeling": "happy", "words": ["a", "b c"], "none": null, "nan": "NaN", "tiny": "0.0000000001",
         "letters": "ab ", "span": "[1,3)", "total": "19.0000",
     });
-    assert_eq!(bodies(&database), [expected.clone()]);
+    assert_eq!(bodies(&database), std::slice::from_ref(&expected));
 
     database.sql(
         "SET TimeZone = 'Asia/Kathmandu'; SET DateStyle = 'German, DMY'; SET IntervalStyle = 'iso_8601';

@@ -69,6 +69,7 @@ pub(super) struct Connect<'a> {
     pub(super) host: &'a str,
     pub(super) login: Option<&'a str>,
     pub(super) passcode: Option<&'a str>,
+    pub(super) client_id: Option<&'a str>,
     /// Milliseconds: what the client can send, and what it would like to hear.
     pub(super) heart_beat: (u64, u64),
     /// Escape the texts against the specification.
@@ -178,6 +179,7 @@ pub(super) fn connect(out: &mut BytesMut, connect: &Connect<'_>) -> Result<(), E
             ("host", Some(connect.host)),
             ("login", connect.login),
             ("passcode", connect.passcode),
+            ("client-id", connect.client_id),
         ];
         for (name, text) in texts {
             let Some(text) = text else { continue };
@@ -221,7 +223,7 @@ fn bodiless(
 }
 
 /// Runs `write` and takes back what it wrote if it fails.
-fn whole(
+pub(super) fn whole(
     out: &mut BytesMut,
     write: impl FnOnce(&mut BytesMut) -> Result<(), EncodeError>,
 ) -> Result<(), EncodeError> {
@@ -229,7 +231,7 @@ fn whole(
     write(out).inspect_err(|_| out.truncate(before))
 }
 
-fn receipt_header(
+pub(super) fn receipt_header(
     out: &mut BytesMut,
     version: Version,
     receipt: ReceiptId<'_>,
@@ -245,7 +247,12 @@ fn receipt_header(
     }
 }
 
-fn header(out: &mut BytesMut, version: Version, name: &str, text: &str) -> Result<(), EncodeError> {
+pub(super) fn header(
+    out: &mut BytesMut,
+    version: Version,
+    name: &str,
+    text: &str,
+) -> Result<(), EncodeError> {
     if name.is_empty() {
         return Err(EncodeError::EmptyName);
     }
@@ -257,7 +264,12 @@ fn header(out: &mut BytesMut, version: Version, name: &str, text: &str) -> Resul
 }
 
 /// Writes a value and the end of its line.
-fn value(out: &mut BytesMut, version: Version, name: &str, text: &str) -> Result<(), EncodeError> {
+pub(super) fn value(
+    out: &mut BytesMut,
+    version: Version,
+    name: &str,
+    text: &str,
+) -> Result<(), EncodeError> {
     Table::values(version).write(out, text).map_err(|byte| bad_value(name, byte))?;
     out.extend_from_slice(b"\n");
     Ok(())

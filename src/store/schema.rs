@@ -24,6 +24,7 @@ pub const STEPS: &[Step] = &[
     Step { version: 5, name: "recovery", sql: include_str!("../../sql/0005_recovery.sql") },
     Step { version: 6, name: "undelivered", sql: include_str!("../../sql/0006_undelivered.sql") },
     Step { version: 7, name: "emit", sql: include_str!("../../sql/0007_emit.sql") },
+    Step { version: 8, name: "inbox", sql: include_str!("../../sql/0008_inbox.sql") },
 ];
 
 /// The schema's advisory lock: the letters of "walpost".

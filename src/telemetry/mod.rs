@@ -10,6 +10,7 @@ mod beat;
 pub mod clock;
 pub mod lag;
 pub mod logs;
+mod maker;
 pub mod metrics;
 pub mod slot_danger;
 pub mod status;

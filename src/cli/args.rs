@@ -28,6 +28,7 @@ Examples:
   walpost init --dry-run    print the SQL that prepares the database; change nothing
   walpost init              prepare the database
   walpost run               relay until stopped
+  walpost subscribe /topic/orders.v1 --call on_order   have each message handled once
   walpost undelivered list  see what the broker refuses, and the dead letters
   walpost config show       print every setting, its value and where it came from
 

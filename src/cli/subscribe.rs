@@ -10,8 +10,8 @@ use tracing::error;
 use super::args::subscribe::Subscribe;
 use super::exit::{Exit, complain};
 use super::run::start_log;
-use crate::config::{Config, Consumer, Handler, Loaded};
-use crate::consumer::{self, End, Patience, Settings, UrlError};
+use crate::config::{Config, Consumer, Handler, Loaded, LogFormat};
+use crate::consumer::{self, Patience, Settings, UrlError};
 use crate::relay::{Stop, from_config};
 use crate::telemetry::Telemetry;
 
@@ -41,11 +41,12 @@ pub(super) async fn run(flags: Subscribe, loaded: Loaded) -> Exit {
     match consumer::run(settings, telemetry, stop).await {
         Ok(()) => Exit::Done,
         Err(end) => {
-            complain(&end);
-            match end {
-                End::ForGood(_) => Exit::Stopped,
-                End::Failed(_) => Exit::Failed,
+            match config.log.format {
+                LogFormat::Text => complain(&end),
+                // Whoever reads the log as JSON reads its last line, too.
+                LogFormat::Json => error!("{end}"),
             }
+            Exit::Stopped
         }
     }
 }

@@ -17,8 +17,9 @@ use super::order::Order;
 use super::pruning;
 use super::settings::{Handler, Patience, Settings};
 use super::worker::{Done, Job, Outcome, Worker};
-use crate::net::{LOGINS, Logins};
+use crate::net::{Address, LOGINS, Logins};
 use crate::stomp::session::Event;
+use crate::telemetry::consumers::{self, Consumer};
 use crate::telemetry::throttle::Throttle;
 use crate::telemetry::{Telemetry, clock};
 
@@ -34,7 +35,8 @@ const AHEAD: usize = 100;
 /// [`End`]: why it ended, unless it was told to.
 pub async fn run(settings: Settings, telemetry: Arc<Telemetry>, mut stop: Stop) -> Result<(), End> {
     let settings = Arc::new(settings);
-    if !inbox_is_there(&settings, &mut stop).await? {
+    note(&settings, &telemetry, None, None);
+    if !inbox_is_there(&settings, &telemetry, &mut stop).await? {
         return Ok(());
     }
     let mut tasks = JoinSet::new();
@@ -64,7 +66,11 @@ pub async fn run(settings: Settings, telemetry: Arc<Telemetry>, mut stop: Stop) 
 }
 
 /// Nothing is taken from the broker before it can be handled. False: told to stop meanwhile.
-async fn inbox_is_there(settings: &Settings, stop: &mut Stop) -> Result<bool, End> {
+async fn inbox_is_there(
+    settings: &Settings,
+    telemetry: &Telemetry,
+    stop: &mut Stop,
+) -> Result<bool, End> {
     if let Handler::Print = settings.handler {
         return Ok(true);
     }
@@ -76,11 +82,12 @@ async fn inbox_is_there(settings: &Settings, stop: &mut Stop) -> Result<bool, En
         };
         refused = if error.needs_an_operator() { refused + 1 } else { 0 };
         if refused >= LOGINS && settings.patience == Patience::Some {
-            return Err(End::ForGood(error.to_string()));
+            return Err(End(error.to_string()));
         }
         if let Some(more) = throttle.allow("inbox", clock::unix_now()) {
             warn!(queue = settings.queue, "{error}; waiting{more}");
         }
+        note(settings, telemetry, None, Some(&error.to_string()));
         if !pauses.wait(stop).await {
             return Ok(false);
         }
@@ -126,6 +133,7 @@ impl Desk {
                 Some(Ok(link)) => {
                     logins.accepted();
                     self.said(&link);
+                    note(&self.settings, &self.telemetry, Some(address), None);
                     match self.serve(link).await {
                         Served::Stopped => return Ok(()),
                         Served::Lost(why, brought) => {
@@ -141,6 +149,7 @@ impl Desk {
                     error.to_string()
                 }
             };
+            note(&self.settings, &self.telemetry, Some(address), Some(&why));
             let wait = waits.next();
             if let Some(more) = self.throttle.allow("broker", clock::unix_now()) {
                 let again_in = humantime::format_duration(Duration::from_millis(
@@ -164,7 +173,7 @@ impl Desk {
         if waits || !error.needs_an_operator() {
             logins.other();
         } else if logins.refused(now) {
-            return Err(End::ForGood(error.to_string()));
+            return Err(End(error.to_string()));
         }
         Ok(())
     }
@@ -301,6 +310,18 @@ impl Desk {
         // What takes longer comes again.
         let _ = tokio::time::timeout(longest, finished).await;
     }
+}
+
+/// Shows in the status how it fares; connected where there is no error.
+fn note(settings: &Settings, telemetry: &Telemetry, host: Option<&Address>, error: Option<&str>) {
+    let now = Consumer {
+        queue: settings.queue.clone(),
+        destination: settings.destination.clone(),
+        connected: host.is_some() && error.is_none(),
+        host: host.map(ToString::to_string),
+        last_error: error.map(str::to_owned),
+    };
+    telemetry.update(|status, _| consumers::note(&mut status.consumers, now));
 }
 
 /// Until that moment; for ever if there is none.

@@ -23,21 +23,7 @@ pub use desk::run;
 pub use http::UrlError;
 pub use settings::{Handler, Patience, Retry, Settings, last_part};
 
-use std::fmt;
-
-/// Why a consumer ended, unless it was told to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    /// An operator must act.
-    ForGood(String),
-    /// The work could not be done.
-    Failed(String),
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            End::ForGood(what) | End::Failed(what) => f.write_str(what),
-        }
-    }
-}
+/// The consumer ended without being told to: an operator must act.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct End(String);

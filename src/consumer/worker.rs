@@ -90,10 +90,11 @@ impl Worker {
 
     async fn handle(&mut self, jobs: &mut [Job]) -> Vec<Outcome> {
         let called = matches!(self.settings.handler, Handler::Call(_));
-        if called && jobs.len() > 1 {
-            if let Some(outcomes) = self.call_together(jobs).await {
-                return outcomes;
-            }
+        if called
+            && jobs.len() > 1
+            && let Some(outcomes) = self.call_together(jobs).await
+        {
+            return outcomes;
         }
         let mut outcomes = Vec::with_capacity(jobs.len());
         for job in jobs {

@@ -8,6 +8,7 @@
 
 mod beat;
 pub mod clock;
+pub mod consumers;
 pub mod lag;
 pub mod logs;
 mod maker;

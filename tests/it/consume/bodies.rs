@@ -3,12 +3,15 @@
 use super::Desk;
 use crate::rig::LONG;
 
+/// Id, body, what the function gets and how that is called, and the two columns of the inbox.
+type Case = (&'static str, &'static [u8], &'static str, &'static str, &'static str, &'static str);
+
 #[test]
 fn any_body_is_handled_and_kept() {
     let desk = Desk::new();
     let mut walpost = desk.called();
     let mut sender = desk.sender();
-    let cases: [(&str, &[u8], &str, &str, &str, &str); 6] = [
+    let cases: [Case; 6] = [
         ("json", b" [1.50, \"\xc3\xbc\"]", "[1.50, \"\u{fc}\"]", "", "[1.50, \"\u{fc}\"]", ""),
         ("text", b"no: JSON\n", "\"no: JSON\\n\"", "text", "", "\\x6e6f3a204a534f4e0a"),
         ("binary", &[0, 255], "\"AP8=\"", "base64", "", "\\x00ff"),

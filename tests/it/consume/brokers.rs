@@ -113,10 +113,10 @@ fn queue(broker: &Plain, queue: &str) {
     until(LONG, "it is in hand", || database.sql(waits) == "1");
     walpost.kill();
     until(LONG, "its session has ended", || {
-        database.sql(&format!(
+        database.sql(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid IN (SELECT pid FROM pg_stat_activity
-             WHERE wait_event = 'advisory' AND datname = current_database())"
-        )) == "0"
+             WHERE wait_event = 'advisory' AND datname = current_database())",
+        ) == "0"
     });
     hold("SELECT pg_advisory_unlock(7)");
     let mut walpost = consuming(&builder);

@@ -191,6 +191,12 @@ fn run_consumes_what_the_configuration_says_and_counts_it() {
     walpost.await_ready(LONG);
     let _ = walpost.wait_for_log("queue=\"audit\"", LONG);
     let _ = walpost.wait_for_log("queue=\"q\"", LONG);
+    let connected = || {
+        let status = walpost.status();
+        let all = status["consumers"].as_array().cloned().unwrap_or_default();
+        all.len() == 2 && all.iter().all(|consumer| consumer["connected"] == true)
+    };
+    until(LONG, "the status shows both", connected);
     desk.sql(r#"SELECT walpost.publish('/topic/orders', '{"n": 1}')"#);
     desk.await_effects(1);
     let mut sender = desk.sender();

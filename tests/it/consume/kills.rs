@@ -11,6 +11,10 @@ use walpost_testkit::{RabbitMq, Session, until};
 use super::{Desk, Sender, consuming};
 use crate::rig::LONG;
 
+/// How many sessions of the database wait for an advisory lock.
+const WAITS: &str = "SELECT count(*) FROM pg_stat_activity
+    WHERE wait_event = 'advisory' AND datname = current_database()";
+
 /// A way to the broker on which an ACK is the last thing that is tried, and does not arrive.
 fn way_without_ack(to: u16) -> (u16, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -86,7 +90,26 @@ fn a_broker_that_is_killed_and_comes_back() {
         let sql = format!("SELECT count(*) FROM effects WHERE id = '{id}'");
         until(LONG, "it is handled", || desk.sql(&sql) == "1");
     }
-    until(LONG, "q is empty", || vhost.queue("q")["messages"].as_u64() == Some(0));
+    // With one in hand: it is finished, comes again, and is known.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let holder = runtime.block_on(desk.rig.database.client());
+    let hold = |sql: &str| runtime.block_on(holder.batch_execute(sql)).unwrap();
+    hold("SELECT pg_advisory_lock(7)");
+    sender().q("d", r#"{"wait": 7}"#);
+    until(LONG, "it is in hand", || desk.sql(WAITS) == "1");
+    broker.ctl(&["eval", "ok = mnesia:sync_log()."]);
+    broker.kill();
+    broker.restart();
+    until(LONG, "it came again", || {
+        vhost.queue("q")["messages_unacknowledged"].as_u64() == Some(1)
+    });
+    hold("SELECT pg_advisory_unlock(7)");
+    until(LONG, "q is empty", || {
+        let queue = vhost.queue("q");
+        (queue["messages"].as_u64(), queue["consumers"].as_u64()) == (Some(0), Some(1))
+    });
+    desk.await_effects(4);
+    assert_eq!(vhost.depth("DLQ.q"), 0);
     assert!(walpost.terminate(LONG).success());
     drop(vhost);
 }
@@ -104,9 +127,7 @@ fn sigterm_finishes_what_is_in_hand() {
     hold("SELECT pg_advisory_lock(7)");
     let mut sender = desk.sender();
     sender.q("a", r#"{"wait": 7}"#);
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'
-                 AND datname = current_database()";
-    until(LONG, "it is in hand", || desk.sql(waits) == "1");
+    until(LONG, "it is in hand", || desk.sql(WAITS) == "1");
     sender.q("b", "{}");
     let unacknowledged = || desk.rig.vhost.queue("q")["messages_unacknowledged"].as_u64();
     until(LONG, "b waits behind it", || unacknowledged() == Some(2));

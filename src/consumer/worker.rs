@@ -184,7 +184,11 @@ impl Worker {
             },
             Blame::Message => Fault::Message,
             Blame::Moment => Fault::Moment,
-            Blame::Server => Fault::Server,
+            Blame::Server => {
+                // Another host may accept writes by now.
+                self.inbox = None;
+                Fault::Server
+            }
         }
     }
 
@@ -248,6 +252,7 @@ impl Worker {
                 Ok(known) => return Some(known),
                 Err(error) => {
                     self.wait_for_server(&error);
+                    self.inbox = None;
                     if !pauses.wait(&mut self.stop).await {
                         return None;
                     }

@@ -35,6 +35,7 @@ pub mod source;
 pub mod store;
 
 // Rank 6: programs made of the above.
+pub mod consumer;
 pub mod ops;
 pub mod relay;
 

@@ -68,32 +68,24 @@ impl HostErrorKind {
     }
 }
 
-/// Connects to one host and waits for CONNECTED. `epoch` is the relay's zero of time.
+/// A connection that the broker has accepted, for whatever it is used.
+pub(super) struct Opened {
+    pub(super) kind: Kind,
+    pub(super) connected: Connected,
+    pub(super) stream: Stream,
+    pub(super) session: Session,
+    pub(super) input: BytesMut,
+}
+
+/// Connects to one host for sending. `epoch` is the relay's zero of time.
 pub(super) async fn connect(
     settings: &Settings,
     address: &Address,
     epoch: Instant,
 ) -> Result<Connection, HostError> {
     let failed = |kind| HostError { address: address.clone(), kind };
-    let connected = net::connect(address, settings.tls.as_ref(), settings.connect_timeout).await;
-    let mut stream = connected.map_err(|error| failed(unreachable(error)))?;
-    if !settings.username.is_empty() && !settings.passcode.is_empty() {
-        let remedy = "set broker.tls.enabled, and the broker's port for TLS in broker.hosts";
-        settings.plain_password.sent(&stream, address, remedy);
-    }
-    let answer = tokio::time::timeout(
-        settings.connect_timeout,
-        log_in(settings, address, &mut stream, epoch),
-    );
-    let (session, input, connected) = match answer.await {
-        Ok(Ok(connected)) => connected,
-        Ok(Err(kind)) => return Err(failed(kind)),
-        Err(_) => {
-            let waited = format!("nothing within {:?}", settings.connect_timeout);
-            return Err(failed(HostErrorKind::NoAnswer(waited)));
-        }
-    };
-    let kind = settings.kind.unwrap_or_else(|| Kind::of_server(connected.server.as_deref()));
+    let opened = open(settings, address, epoch, LIMITS, None).await?;
+    let Opened { kind, connected, stream, session, input } = opened;
     let transactions = kind
         .transactions(settings.delivery)
         .map_err(|reason| failed(HostErrorKind::NoTransactions(reason)))?;
@@ -115,6 +107,37 @@ pub(super) async fn connect(
         probes: 0,
         grouping: transactions.then(Grouping::default),
     })
+}
+
+/// Connects to one host and waits for CONNECTED. `limits` caps what the broker sends afterwards.
+pub(super) async fn open(
+    settings: &Settings,
+    address: &Address,
+    epoch: Instant,
+    limits: Limits,
+    client_id: Option<&str>,
+) -> Result<Opened, HostError> {
+    let failed = |kind| HostError { address: address.clone(), kind };
+    let connected = net::connect(address, settings.tls.as_ref(), settings.connect_timeout).await;
+    let mut stream = connected.map_err(|error| failed(unreachable(error)))?;
+    if !settings.username.is_empty() && !settings.passcode.is_empty() {
+        let remedy = "set broker.tls.enabled, and the broker's port for TLS in broker.hosts";
+        settings.plain_password.sent(&stream, address, remedy);
+    }
+    let answer = tokio::time::timeout(
+        settings.connect_timeout,
+        log_in(settings, address, &mut stream, epoch, (limits, client_id)),
+    );
+    let (session, input, connected) = match answer.await {
+        Ok(Ok(connected)) => connected,
+        Ok(Err(kind)) => return Err(failed(kind)),
+        Err(_) => {
+            let waited = format!("nothing within {:?}", settings.connect_timeout);
+            return Err(failed(HostErrorKind::NoAnswer(waited)));
+        }
+    };
+    let kind = settings.kind.unwrap_or_else(|| Kind::of_server(connected.server.as_deref()));
+    Ok(Opened { kind, connected, stream, session, input })
 }
 
 /// The address is said by the caller.
@@ -144,17 +167,19 @@ async fn log_in(
     address: &Address,
     stream: &mut Stream,
     epoch: Instant,
+    (limits, client_id): (Limits, Option<&str>),
 ) -> Result<(Session, BytesMut, Connected), HostErrorKind> {
     let mut session = Session::new(
         SessionSettings {
             host: settings.vhost.clone(),
             login: Some(settings.username.clone()).filter(|login| !login.is_empty()),
             passcode: Some(settings.passcode.clone()).filter(|_| !settings.username.is_empty()),
+            client_id: client_id.map(str::to_owned),
             // Unknown before CONNECTED unless configured: RabbitMQ then.
             escape_connect: settings.kind.is_none_or(|kind| kind == Kind::RabbitMq),
             heartbeat_send: settings.heartbeat_send,
             heartbeat_expect: settings.heartbeat_expect,
-            limits: LIMITS,
+            limits,
         },
         epoch.elapsed(),
     );

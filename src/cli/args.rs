@@ -6,9 +6,11 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub mod send;
+pub mod subscribe;
 pub mod undelivered;
 
 use send::Send;
+use subscribe::Subscribe;
 use undelivered::UndeliveredCommand;
 
 const ABOUT: &str = "Relays a PostgreSQL transactional outbox to a STOMP broker and loses nothing";
@@ -26,6 +28,7 @@ Examples:
   walpost init --dry-run    print the SQL that prepares the database; change nothing
   walpost init              prepare the database
   walpost run               relay until stopped
+  walpost subscribe /topic/orders.v1 --call on_order   have each message handled once
   walpost undelivered list  see what the broker refuses, and the dead letters
   walpost config show       print every setting, its value and where it came from
 
@@ -107,6 +110,18 @@ pub enum Command {
     /// JSON goes as application/octet-stream unless a header content-type says otherwise.
     #[command(after_help = send::EXAMPLES)]
     Send(Send),
+    /// Read messages from the broker, and have each handled once
+    ///
+    /// Subscribes to a destination and has each message handled by a SQL function, a URL or a command; without
+    /// one it prints the messages, one JSON object a line. What was handled is noted in walpost.inbox, so that
+    /// a message that comes again is not handled again. What can't be handled goes to the dead letters.
+    ///
+    /// The broker and the database are those of the configuration. Of a consumer of the configuration with this
+    /// destination and queue, prefetch, concurrency and headers count here, too.
+    ///
+    /// SIGTERM and SIGINT end it in order: what is being handled is finished and acknowledged.
+    #[command(after_help = subscribe::EXAMPLES)]
+    Subscribe(Subscribe),
     /// Show or check the configuration
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),

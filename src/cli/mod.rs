@@ -15,6 +15,7 @@ pub mod exit;
 mod init;
 mod run;
 mod send;
+mod subscribe;
 mod undelivered;
 
 #[cfg(test)]
@@ -48,6 +49,9 @@ fn dispatch(Cli { globals, command }: Cli) -> Exit {
         }
         Command::Send(flags) => {
             with_files(&globals, |loaded, _| block_on(send::run(flags, loaded)))
+        }
+        Command::Subscribe(flags) => {
+            with_files(&globals, |loaded, _| block_on(subscribe::run(flags, loaded)))
         }
         Command::Config(ConfigCommand::Show) => {
             with_config(&globals, |loaded, _| config::show(&loaded))

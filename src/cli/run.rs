@@ -8,6 +8,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::args;
 use super::exit::{Exit, complain};
+use super::subscribe;
 use crate::config::{Config, Loaded, LogFormat, LogLevel};
 use crate::http;
 use crate::relay::supervisor::{self, Plan};
@@ -52,10 +53,14 @@ async fn relay(config: &Config, recover: bool) -> Result<(), Stop> {
         let server = server.map_err(|error| Stop::Failed(error.to_string()))?;
         tokio::spawn(server.run(std::future::pending()));
     }
-    supervisor::run(plan, telemetry).await
+    let consumers = subscribe::all(config, &telemetry)?;
+    let ended = supervisor::run(plan, telemetry).await;
+    // They were told to stop by the same signal, or are now.
+    consumers.finish().await;
+    ended
 }
 
-fn start_log(config: &Config) -> Result<(), String> {
+pub(super) fn start_log(config: &Config) -> Result<(), String> {
     let level = match config.log.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,

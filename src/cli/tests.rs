@@ -34,6 +34,15 @@ fn commands_and_flags_are_understood() {
     assert!(matches!(parsed("config check").command, Command::Config(ConfigCommand::Check)));
     assert!(matches!(parsed("completions bash").command, Command::Completions { .. }));
 
+    let Command::Subscribe(flags) = parsed("subscribe /queue/q --queue a --exec sh -c -v").command
+    else {
+        panic!("another command")
+    };
+    assert_eq!((flags.destination.as_str(), flags.queue.as_deref()), ("/queue/q", Some("a")));
+    assert_eq!(flags.exec, ["sh", "-c", "-v"]);
+    let two = refused("subscribe /queue/q --call f --http http://a/");
+    assert!(two.contains("cannot be used with"), "{two}");
+
     let globals = parsed("run -vv --config a.yaml --log-format json").globals;
     assert_eq!(globals.config.as_deref(), Some(std::path::Path::new("a.yaml")));
     assert_eq!((globals.log_format, globals.verbose), (Some(Format::Json), 2));

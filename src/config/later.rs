@@ -20,14 +20,11 @@ const fn later(path: &'static str, asked: fn(&Config) -> bool, instead: &'static
     Later { path, asked, instead }
 }
 
-const LATER: &[Later] = &[
-    later(
-        "outbox.layout",
-        |c| c.outbox.layout == Layout::Debezium,
-        "write walpost, django or custom",
-    ),
-    later("consumers", |c| !c.consumers.is_empty(), "leave it out; this version relays only"),
-];
+const LATER: &[Later] = &[later(
+    "outbox.layout",
+    |c| c.outbox.layout == Layout::Debezium,
+    "write walpost, django or custom",
+)];
 
 /// Reports every setting that asks for what this version does not do.
 pub(super) fn refuse(config: &Config, reader: &mut Reader) {

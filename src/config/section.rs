@@ -82,6 +82,8 @@ impl<'r> Section<'r> {
         let mut values = Vec::new();
         for (index, item) in items.into_iter().enumerate() {
             let name = format!("{key}[{index}]");
+            // For the problems with what it has not.
+            self.line(&name, None, item.origin.clone());
             let entries = self.map_of(&name, item);
             let mut section = Section::new(self.reader, format!("{path}[{index}]"), entries);
             values.push(read(&mut section));

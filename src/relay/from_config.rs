@@ -203,7 +203,9 @@ fn emitted_templates(from: &config::Outbox) -> Result<(Template, Template), Temp
     Ok((Template::parse(destination)?, Template::parse(key)?))
 }
 
-fn broker_settings(config: &config::Broker, style: HeaderStyle) -> broker::Settings {
+/// How the broker is reached.
+#[must_use]
+pub fn broker_settings(config: &config::Broker, style: HeaderStyle) -> broker::Settings {
     broker::Settings {
         hosts: config.hosts.iter().map(|at| Address::Tcp(at.host.clone(), at.port)).collect(),
         tls: tls::broker(&config.tls),

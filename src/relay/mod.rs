@@ -17,7 +17,6 @@ mod housekeeping;
 mod intake;
 mod keeper;
 mod link;
-mod logins;
 mod marking;
 mod marking_side;
 mod needs;

@@ -4,12 +4,13 @@
 //! the STOMP specification, <https://stomp.github.io/stomp-specification-1.2.html>.
 //!
 //! - [`escape`]: what a header can carry, and how it is written, per version;
-//! - [`encode`]: client frames into a buffer;
+//! - [`encode`]: client frames into a buffer; [`consume`]: those of a consumer;
 //! - [`decode`]: a buffer into what the broker sent;
 //! - [`session`]: one connection: CONNECT, versions, heart-beats, events.
 //!
 //! Encoding a SEND and decoding a RECEIPT are done once a message, and neither allocates.
 
+pub mod consume;
 pub mod decode;
 pub mod encode;
 pub mod escape;

@@ -32,6 +32,8 @@ pub struct SessionSettings {
     pub login: Option<String>,
     /// Its password.
     pub passcode: Option<Secret>,
+    /// The `client-id` header, by which the two ActiveMQ know a durable subscription again.
+    pub client_id: Option<String>,
     /// Escape host, login and passcode in CONNECT as 1.2 escapes other headers. The specification
     /// forbids it, but RabbitMQ (seen with 3.10.8) undoes escapes there: sent as it is, a backslash
     /// makes it close the connection without a word, or read another passcode. So: true for
@@ -171,6 +173,7 @@ impl Session {
                 host: &settings.host,
                 login: settings.login.as_deref(),
                 passcode: settings.passcode.as_ref().map(Secret::expose),
+                client_id: settings.client_id.as_deref(),
                 heart_beat: offered(settings),
                 escaped: settings.escape_connect,
             },

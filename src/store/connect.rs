@@ -23,6 +23,13 @@ const SESSION: &str = "-c row_security=off -c synchronous_commit=local -c search
     -c default_transaction_isolation=read\\ committed -c jit=off \
     -c lock_timeout=10s -c statement_timeout=30s -c idle_in_transaction_session_timeout=60s";
 
+/// Settings for what an application's own function does: its role's own, but nothing that is called
+/// takes for ever ([`HANDLER_LIMIT`]).
+const OF_THE_ROLE: &str = "-c statement_timeout=60s";
+
+/// How long a message may be handled.
+pub const HANDLER_LIMIT: Duration = Duration::from_secs(60);
+
 const CONNECTING: &str = "connecting to PostgreSQL";
 
 /// The oldest `server_version_num` that works.
@@ -44,14 +51,14 @@ impl ConnectSettings {
     ///
     /// # Errors
     /// [`StoreError::Url`].
-    fn pinned(&self) -> Result<Config, StoreError> {
+    fn pinned(&self, session: &str) -> Result<Config, StoreError> {
         let mut config = self.client.clone();
         if config.get_hosts().is_empty() {
             return Err(StoreError::Url);
         }
         let options = match config.get_options() {
-            Some(options) => format!("{options} {SESSION}"),
-            None => SESSION.to_owned(),
+            Some(options) => format!("{options} {session}"),
+            None => session.to_owned(),
         };
         config
             .options(options)
@@ -107,8 +114,20 @@ impl Store {
     /// Of several hosts, what a server answered, else what befell the last one.
     /// [`StoreError::class`] says whether to try again.
     pub async fn connect(settings: &ConnectSettings) -> Result<Store, StoreError> {
+        Store::connect_with(settings, SESSION).await
+    }
+
+    /// The same, with the role's own settings: for functions of the application.
+    ///
+    /// # Errors
+    /// As [`Store::connect`].
+    pub async fn connect_as_role(settings: &ConnectSettings) -> Result<Store, StoreError> {
+        Store::connect_with(settings, OF_THE_ROLE).await
+    }
+
+    async fn connect_with(settings: &ConnectSettings, session: &str) -> Result<Store, StoreError> {
         let mut failure = StoreError::Url;
-        let config = settings.pinned()?;
+        let config = settings.pinned(session)?;
         for address in addresses(&config) {
             match Store::connect_to(&address, &config, settings).await {
                 Ok(store) => return Ok(store),
@@ -252,13 +271,13 @@ mod tests {
 
     #[test]
     fn a_url_names_a_host() {
-        assert!(matches!(settings("user=me").pinned(), Err(StoreError::Url)));
+        assert!(matches!(settings("user=me").pinned(SESSION), Err(StoreError::Url)));
     }
 
     #[test]
     fn the_session_is_pinned_after_the_options_of_the_url() {
         let url = "postgresql://me@a:1,b:2/x?options=-c%20row_security%3Don";
-        let config = settings(url).pinned().unwrap();
+        let config = settings(url).pinned(SESSION).unwrap();
         let options = config.get_options().unwrap();
         assert!(options.starts_with("-c row_security=on -c row_security=off"), "{options}");
         let hosts = addresses(&config);

@@ -27,6 +27,7 @@ pub const STEPS: &[Step] = &[
     Step { version: 8, name: "bodies", sql: include_str!("../../sql/0008_bodies.sql") },
     Step { version: 9, name: "publish_on", sql: include_str!("../../sql/0009_publish_on.sql") },
     Step { version: 10, name: "writer", sql: include_str!("../../sql/0010_writer.sql") },
+    Step { version: 11, name: "inbox", sql: include_str!("../../sql/0011_inbox.sql") },
 ];
 
 /// The schema's advisory lock: the letters of "walpost".

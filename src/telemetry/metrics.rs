@@ -5,19 +5,13 @@
 
 use std::time::Duration;
 
-use prometheus::core::Collector;
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
 };
 
+use super::maker::Maker;
 use super::status::{Counters, Phase, Status};
-
-/// Upper bounds of both histograms in seconds, 100 µs to a minute.
-const BUCKETS: [f64; 18] = [
-    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0, 10.0, 30.0, 60.0,
-];
 
 /// The values of `wal_status` that PostgreSQL 14 to 18 know.
 const WAL_STATUSES: [&str; 4] = ["reserved", "extended", "unreserved", "lost"];
@@ -45,6 +39,8 @@ pub struct Metrics {
     publish_seconds: Histogram,
     /// `walpost_receipt_seconds`.
     receipt_seconds: Histogram,
+    /// `walpost_consumed_total{queue,outcome}`; see [`Metrics::consumed`].
+    consumed: IntCounterVec,
     /// `walpost_connects_total{peer}`: connections made.
     pub connects: Peers<IntCounter>,
 }
@@ -141,6 +137,11 @@ impl Metrics {
             ),
             receipt_seconds: new
                 .histogram("walpost_receipt_seconds", "From a message's last SEND to its receipt."),
+            consumed: new.counters_of(
+                "walpost_consumed_total",
+                "Messages that consumers have answered, by queue and outcome.",
+                &["queue", "outcome"],
+            ),
             connects: {
                 let help = "Connections made, by peer.";
                 let connects = new.counters("walpost_connects_total", help, "peer");
@@ -156,6 +157,11 @@ impl Metrics {
         self.receipts.inc();
         self.publish_seconds.observe(since_commit.as_secs_f64());
         self.receipt_seconds.observe(since_send.as_secs_f64());
+    }
+
+    /// A consumer has a message of `queue` behind it: `handled`, `duplicate` or `refused`.
+    pub fn consumed(&self, queue: &str, outcome: &str) {
+        self.consumed.with_label_values(&[queue, outcome]).inc();
     }
 
     /// The totals, for [`Status::counters`].
@@ -212,7 +218,8 @@ impl Gauges {
             &["peer"],
         );
         Gauges {
-            lag_bytes: new.known(
+            lag_bytes: Known::new(
+                new,
                 "walpost_replication_lag_bytes",
                 "WAL of the server past the confirmed position, of every database.",
             ),
@@ -221,15 +228,18 @@ impl Gauges {
                 "Age of the oldest unconfirmed commit; 0 when everything is confirmed; absent on a \
                  standby.",
             ),
-            confirmed_lsn: new.known(
+            confirmed_lsn: Known::new(
+                new,
                 "walpost_confirmed_lsn_bytes",
                 "The position confirmed to PostgreSQL, as a number.",
             ),
-            retained: new.known(
+            retained: Known::new(
+                new,
                 "walpost_slot_retained_wal_bytes",
                 "WAL that the server keeps because of the slot.",
             ),
-            safe: new.known(
+            safe: Known::new(
+                new,
                 "walpost_slot_safe_wal_bytes",
                 "WAL that can be written before the slot may be lost; absent without a limit.",
             ),
@@ -312,6 +322,10 @@ impl Gauges {
 }
 
 impl Known {
+    fn new(new: &Maker, name: &str, help: &str) -> Self {
+        Known(new.gauges(name, help, &[]))
+    }
+
     fn set(&self, value: Option<i64>) {
         match value {
             Some(value) => self.0.with_label_values::<&str>(&[]).set(value),
@@ -355,45 +369,4 @@ impl Skipped {
 /// A `u64` or `usize` as the `i64` of a gauge, at most `i64::MAX`.
 fn int(value: impl TryInto<i64>) -> i64 {
     value.try_into().unwrap_or(i64::MAX)
-}
-
-/// Makes metrics and registers them.
-struct Maker(Registry);
-
-impl Maker {
-    fn counter(&self, name: &str, help: &str) -> IntCounter {
-        self.register(IntCounter::new(name, help))
-    }
-
-    fn counters(&self, name: &str, help: &str, label: &str) -> IntCounterVec {
-        self.register(IntCounterVec::new(Opts::new(name, help), &[label]))
-    }
-
-    fn float_gauges(&self, name: &str, help: &str) -> GaugeVec {
-        self.register(GaugeVec::new(Opts::new(name, help), &[]))
-    }
-
-    fn int_gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.register(IntGauge::new(name, help))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        self.register(IntGaugeVec::new(Opts::new(name, help), labels))
-    }
-
-    fn known(&self, name: &str, help: &str) -> Known {
-        Known(self.gauges(name, help, &[]))
-    }
-
-    fn histogram(&self, name: &str, help: &str) -> Histogram {
-        let opts = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
-        self.register(Histogram::with_opts(opts))
-    }
-
-    #[expect(clippy::expect_used, reason = "names are constants; every test makes them all")]
-    fn register<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
-        let metric = metric.expect("a metric's name is valid");
-        self.0.register(Box::new(metric.clone())).expect("a metric's name is its own");
-        metric
-    }
 }

@@ -8,8 +8,10 @@
 
 mod beat;
 pub mod clock;
+pub mod consumers;
 pub mod lag;
 pub mod logs;
+mod maker;
 pub mod metrics;
 pub mod slot_danger;
 pub mod status;

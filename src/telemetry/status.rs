@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::consumers::Consumer;
 use crate::lsn::Lsn;
 
 /// How long the confirmed position may stand still with something behind it, and no receipt
@@ -35,6 +36,8 @@ pub struct Status {
     pub marking: Marking,
     /// Messages that the broker refuses.
     pub undelivered: Undelivered,
+    /// The consumers of `walpost run`.
+    pub consumers: Vec<Consumer>,
     /// Totals since the process started, as in `/metrics`.
     pub counters: Counters,
 }
@@ -246,6 +249,7 @@ impl Status {
             in_flight: InFlight::default(),
             marking: Marking::default(),
             undelivered: Undelivered::default(),
+            consumers: Vec::new(),
             counters: Counters::default(),
         }
     }

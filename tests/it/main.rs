@@ -11,6 +11,7 @@ mod architecture;
 mod bodies;
 mod brokers;
 mod certified;
+mod consume;
 mod deploy;
 mod django;
 mod door;

@@ -89,7 +89,10 @@ fn what_is_not_stored_is_said() {
     let impatient = send(&silent.address()).set("broker.receipt_timeout", "1s");
     failed(&impatient, "no receipt within 1s");
     failed(&send("127.0.0.1:1"), "no broker took us: 127.0.0.1:1: ");
-    failed(&send(&refusing.address()).set("broker.max_frame_size", "64B"), "max_frame_size");
+    let small = send(&refusing.address()).set("broker.max_frame_size", "1KiB");
+    let large = run(&small, &["/queue/q", &"x".repeat(2_000)]);
+    assert_eq!(large.status.code(), Some(1), "{large:?}");
+    assert!(large.stderr.contains("larger than broker.max_frame_size"), "{large:?}");
     let usage = run(&send("127.0.0.1:1"), &["/queue/q", "--header", "no colon"]);
     assert_eq!(usage.status.code(), Some(2), "{usage:?}");
 }

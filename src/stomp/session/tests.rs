@@ -7,6 +7,7 @@ fn settings() -> SessionSettings {
         host: "/".to_owned(),
         login: Some("relay".to_owned()),
         passcode: Some(Secret::new("hush-hush".to_owned())),
+        client_id: None,
         escape_connect: false,
         heartbeat_send: 10 * SECOND,
         heartbeat_expect: 10 * SECOND,

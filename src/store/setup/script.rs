@@ -180,6 +180,7 @@ fn write_role(out: &mut String, contents: &Contents<'_>) {
          GRANT SELECT, DELETE ON {} TO {role};\n\
          GRANT SELECT, INSERT, UPDATE ON walpost.relay TO {role};\n\
          GRANT SELECT, INSERT, UPDATE, DELETE ON walpost.undelivered TO {role};\n\
+         GRANT SELECT, INSERT, UPDATE, DELETE ON walpost.inbox TO {role};\n\
          -- Where an outbox table has row-level security: ALTER ROLE {role} BYPASSRLS;",
         ident(database),
         quoted_list(tables)
@@ -282,6 +283,7 @@ mod tests {
             "GRANT SELECT, DELETE ON \"walpost\".\"outbox\" TO \"relay\";",
             "GRANT SELECT, INSERT, UPDATE ON walpost.relay TO \"relay\";",
             "GRANT SELECT, INSERT, UPDATE, DELETE ON walpost.undelivered TO \"relay\";",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON walpost.inbox TO \"relay\";",
             "SELECT pg_create_logical_replication_slot('walpost', 'pgoutput');",
         ]
         .iter()

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 /// Refusals in a row, by each host: a password may be on its way.
-pub(super) const LOGINS: u32 = 5;
+pub const LOGINS: u32 = 5;
 /// A peer that has taken the login before may only be starting, or may have lost its directory.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// The refusals in a row of a peer that may have several hosts.
 #[derive(Debug)]
-pub(super) struct Logins {
+pub struct Logins {
     limit: u32,
     refused: u32,
     since: Duration,
@@ -18,7 +18,8 @@ pub(super) struct Logins {
 
 impl Logins {
     /// For as many hosts.
-    pub(super) fn new(hosts: usize) -> Self {
+    #[must_use]
+    pub fn new(hosts: usize) -> Self {
         let hosts = u32::try_from(hosts).unwrap_or(u32::MAX).max(1);
         Logins {
             limit: LOGINS.saturating_mul(hosts),
@@ -29,7 +30,7 @@ impl Logins {
     }
 
     /// One more. `true`: trying again is no use.
-    pub(super) fn refused(&mut self, now: Duration) -> bool {
+    pub fn refused(&mut self, now: Duration) -> bool {
         if self.refused == 0 {
             self.since = now;
         }
@@ -39,12 +40,12 @@ impl Logins {
     }
 
     /// Something else was wrong.
-    pub(super) fn other(&mut self) {
+    pub fn other(&mut self) {
         self.refused = 0;
     }
 
     /// The login was right.
-    pub(super) fn accepted(&mut self) {
+    pub fn accepted(&mut self) {
         self.refused = 0;
         self.accepted_before = true;
     }

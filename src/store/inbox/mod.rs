@@ -178,7 +178,7 @@ impl Inbox {
     /// all of them or for none. False: the message is known, and nothing was called.
     ///
     /// # Errors
-    /// [`StoreError`]; [`blame`] says whose fault it is. Nothing has happened then, unless the
+    /// [`StoreError`]; [`blame()`] says whose fault it is. Nothing has happened then, unless the
     /// connection ended: call again to find out.
     pub async fn call(&self, messages: &[Received<'_>]) -> Result<Vec<bool>, StoreError> {
         match &self.call {

@@ -2,7 +2,7 @@
 //!
 //! To follow a message: [`link`] makes the connection and the subscription, [`desk`] reads the message
 //! and puts it into a queue of [`order`], [`worker`] looks into the inbox and has it handled
-//! ([`exec`], [`http`], [`print`], or the function that the inbox itself calls), and the desk answers
+//! ([`exec`], [`http`], [`mod@print`], or the function that the inbox itself calls), and the desk answers
 //! the broker. What differs from broker to broker is in [`profile`].
 
 mod answers;

@@ -8,6 +8,7 @@ use super::judge::Judge;
 use super::message::Message;
 use super::postgres::{Postgres, Transaction};
 use super::rule::{Rule, Verdict};
+use super::table::Standing;
 use super::{PROBE_AFTER, Payload, RECEIPT_TIMEOUT};
 
 /// A message written on the present connection and not receipted.
@@ -172,9 +173,18 @@ impl Judge {
         'wal: while let Some(tx) = pg.wal.get(at) {
             while let Some(logged) = tx.changes.get(change) {
                 let unsent = |row: &usize| !self.ever_sent.get(*row).copied().unwrap_or(false);
+                // One that its user has deleted, and that the slot is past, comes no more: a failover to a
+                // standby that lacks what was sent takes away what was kept of it.
+                let never = |row: &usize| {
+                    let passed = pg.timeline > 1 && tx.end <= pg.confirmed();
+                    passed && pg.standing(*row) == Standing::DeletedByUser
+                };
                 let streamed = !logged.hidden && Some(tx.id.commit_lsn) >= birth;
                 earlier = logged.row.filter(|&row| streamed && pg.rows[row].key == key);
-                earlier = earlier.filter(unsent).filter(|&row| !dead(row) && !pg.rows[row].unfit);
+                earlier = earlier
+                    .filter(unsent)
+                    .filter(|row| *row == serial || !never(row))
+                    .filter(|&row| !dead(row) && !pg.rows[row].unfit);
                 if earlier.is_some() {
                     break 'wal;
                 }

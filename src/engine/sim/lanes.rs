@@ -169,22 +169,23 @@ impl Judge {
         let birth = pg.slot.as_ref().map(|slot| slot.birth);
         let key = pg.rows[serial].key;
         let (mut at, mut change) = self.first_sent[usize::try_from(key).unwrap()];
-        let mut earlier = None;
+        let (mut earlier, mut next) = (None, None);
         'wal: while let Some(tx) = pg.wal.get(at) {
             while let Some(logged) = tx.changes.get(change) {
                 let unsent = |row: &usize| !self.ever_sent.get(*row).copied().unwrap_or(false);
                 // One that its user has deleted, and that the slot is past, comes no more: a failover to a
                 // standby that lacks what was sent takes away what was kept of it.
-                let never = |row: &usize| {
-                    let passed = pg.timeline > 1 && tx.end <= pg.confirmed();
-                    passed && pg.standing(*row) == Standing::DeletedByUser
+                let passed = pg.timeline > 1 && tx.end <= pg.confirmed();
+                let never = |row: usize| {
+                    passed && row != serial && pg.standing(row) == Standing::DeletedByUser
                 };
                 let streamed = !logged.hidden && Some(tx.id.commit_lsn) >= birth;
                 earlier = logged.row.filter(|&row| streamed && pg.rows[row].key == key);
-                earlier = earlier
-                    .filter(unsent)
-                    .filter(|row| *row == serial || !never(row))
-                    .filter(|&row| !dead(row) && !pg.rows[row].unfit);
+                earlier = earlier.filter(unsent).filter(|&row| !dead(row) && !pg.rows[row].unfit);
+                if earlier.is_some_and(never) {
+                    // It may be on its way still.
+                    (earlier, next) = (None, next.or(Some((at, change))));
+                }
                 if earlier.is_some() {
                     break 'wal;
                 }
@@ -193,7 +194,7 @@ impl Judge {
             at += 1;
             change = 0;
         }
-        self.first_sent[usize::try_from(key).unwrap()] = (at, change);
+        self.first_sent[usize::try_from(key).unwrap()] = next.unwrap_or((at, change));
         self.ever_sent[serial] = true;
         // A row that another timeline or another slot has taken with it may come at any time.
         let streamed = || pg.wal.iter().filter(|tx| Some(tx.id.commit_lsn) >= birth);

@@ -93,6 +93,7 @@ pub(super) async fn connect(
     // heart-beats is kept meanwhile.
     let (send, _) = connected.heartbeat;
     let within_a_beat = if send.is_zero() { Duration::MAX } else { send / 2 };
+    // So it is time alone that is waited for.
     tokio::time::sleep(kind.settles().min(within_a_beat)).await;
     Ok(Connection {
         address: address.clone(),

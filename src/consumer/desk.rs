@@ -157,6 +157,7 @@ impl Desk {
                 ));
                 warn!(queue = self.settings.queue, %again_in, "{why}{more}");
             }
+            // A reconnect waits for time alone: there is no condition to await.
             if self.meanwhile(tokio::time::sleep(wait)).await.is_none() {
                 break;
             }

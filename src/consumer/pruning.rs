@@ -32,6 +32,7 @@ pub(super) async fn run(settings: Arc<Settings>) {
             },
             Err(error) => debug!("{error}"),
         }
+        // Rows grow old by time alone.
         tokio::time::sleep(EVERY).await;
     }
 }

@@ -256,7 +256,11 @@ impl<M: Addressed> Engine<M> {
                 counted && held.payload.destination() == destination
             })
         };
-        self.parking.delivered.iter().filter(its).count() as u64
+        let under_way = match &self.parking.running {
+            Some(Running::Delivered(rows)) => rows.as_slice(),
+            _ => &[],
+        };
+        self.parking.delivered.iter().chain(under_way).filter(its).count() as u64
     }
 
     /// The table is another one: what came out of it is not known to be there.

@@ -10,6 +10,8 @@ use super::types::{Addressed, LaneDown, Notice, Receipt};
 
 const WITHOUT_A_WORD: &str = "the broker closed the connection without a word";
 
+const HELD: &str = "the broker takes it and does not answer, while it answers others";
+
 /// Whom a lost lane speaks against.
 struct Charge {
     destinations: BTreeSet<Box<str>>,
@@ -63,14 +65,20 @@ impl<M: Addressed> Engine<M> {
             return None;
         }
         let state = self.lanes.get_mut(lane)?;
-        let (stuck, missing) = (state.stuck.take(), state.missing.take());
+        let (stuck, mut named) = (state.stuck.take(), std::mem::take(&mut state.missing));
         let mut sent = Vec::new();
         self.window.for_each_sent(&state.order, |held| sent.push(held.receipt));
         let oldest = sent.first().copied()?;
-        let (named, words) = match why {
+        // What was missing may have been answered while the lane was closed.
+        named.retain(|receipt| sent.contains(receipt));
+        let missing = why == LaneDown::Lost && !named.is_empty();
+        let words = match why {
             LaneDown::ConnectFailed => return None,
-            LaneDown::Refused { receipt, words } => (receipt, words.into()),
-            LaneDown::Lost if missing.is_some() => (missing, self.missing_words()),
+            LaneDown::Refused { receipt, words } => {
+                named = receipt.filter(|receipt| sent.contains(receipt)).into_iter().collect();
+                words.into()
+            }
+            LaneDown::Lost if missing => self.missing_words(),
             LaneDown::Lost => {
                 // A broker may refuse a message by closing the connection without a word, and with it
                 // what was on its way to others. Or it was just lost: that it was lost again with the
@@ -79,15 +87,16 @@ impl<M: Addressed> Engine<M> {
                     self.lanes.get_mut(lane)?.stuck = Some(oldest);
                     return None;
                 }
-                (None, WITHOUT_A_WORD.into())
+                WITHOUT_A_WORD.into()
             }
         };
-        let named = named.filter(|receipt| sent.contains(receipt));
-        let certain = named.is_some() || sent.len() == 1;
+        // A lane that was lost with a lone message without a word is an accident as likely as not.
+        let alone = sent.len() == 1 && why != LaneDown::Lost;
+        let certain = !named.is_empty() || alone;
         let suspects = match named {
-            Some(receipt) => vec![receipt],
-            None if fault!(self, OnlyTheOldestIsSuspect) => vec![oldest],
-            None => sent,
+            named if !named.is_empty() => named,
+            _ if fault!(self, OnlyTheOldestIsSuspect) => vec![oldest],
+            _ => sent,
         };
         #[cfg(test)]
         if fault!(self, RefusalIsReceipt) {
@@ -95,8 +104,6 @@ impl<M: Addressed> Engine<M> {
         }
         let of = |receipt: &Receipt| Some(Box::from(self.message(*receipt)?.destination()));
         let destinations = suspects.iter().filter_map(of).collect();
-        // A lane that was lost with a lone message without a word is an accident as likely as not.
-        let certain = certain && why != LaneDown::Lost || missing.is_some();
         Some(Charge { destinations, certain, words })
     }
 
@@ -110,7 +117,8 @@ impl<M: Addressed> Engine<M> {
     fn trial_verdict(&mut self, why: LaneDown<'_>) -> Option<(bool, Option<Box<str>>)> {
         let lane = self.trial_lane();
         let state = self.lanes.get_mut(lane)?;
-        let missing = state.missing.take();
+        let held = std::mem::take(&mut state.held);
+        let missing = std::mem::take(&mut state.missing).first().copied();
         let mut sent = Vec::new();
         self.window.for_each_sent(&state.order, |held| sent.push(held.receipt));
         let oldest = sent.first().copied()?;
@@ -118,6 +126,8 @@ impl<M: Addressed> Engine<M> {
             LaneDown::ConnectFailed => return None,
             LaneDown::Refused { receipt, words } => (receipt, Some(words.into())),
             LaneDown::Lost if missing.is_some() => (missing, Some(self.missing_words())),
+            // Nothing was refused.
+            LaneDown::Lost if held => return Some((false, Some(HELD.into()))),
             LaneDown::Lost => (None, None),
         };
         #[cfg(test)]

@@ -102,6 +102,7 @@ impl<M: Addressed> Engine<M> {
         };
         self.lanes.get_mut(lane)?.heard(no, now);
         self.note_overtaken(lane, now);
+        self.note_held_trial(lane, now);
         self.try_next(now);
         #[cfg(test)]
         if fault!(self, CumulativeReceipt) {
@@ -170,6 +171,21 @@ impl<M: Addressed> Engine<M> {
         Some(held.overtaken_since?.max(state.released) + self.settings.receipt_timeout)
     }
 
+    /// All of a lane's messages that are missing, oldest first: each by itself, so that a broker which
+    /// leaves many destinations without an answer is waited for once.
+    fn missing(&mut self, lane: usize, now: Duration) -> Vec<Receipt> {
+        let mut missing = Vec::new();
+        let Some(state) = self.lanes.get(lane) else { return missing };
+        let (released, timeout) = (state.released, self.settings.receipt_timeout);
+        self.window.for_each_sent(&state.order, |held| {
+            let since = held.overtaken_since.map(|at| at.max(released) + timeout);
+            if since.is_some_and(|at| at <= now) {
+                missing.push(held.receipt);
+            }
+        });
+        missing
+    }
+
     /// Time passed: probes silent lanes, closes those with a missing receipt (rule 7).
     pub fn tick(&mut self, now: Duration) {
         for lane in 0..self.lanes.len() {
@@ -181,13 +197,13 @@ impl<M: Addressed> Engine<M> {
     }
 
     fn lane_overdue(&mut self, lane: usize, now: Duration) {
-        let missing = self.missing_at(lane).is_some_and(|at| at <= now);
+        let is_missing = self.missing_at(lane).is_some_and(|at| at <= now);
+        let missing = if is_missing { self.missing(lane, now) } else { Vec::new() };
         let state = &mut self.lanes[lane];
-        if missing && let Some(held) = state.order.first().and_then(|key| self.window.get(key)) {
-            let receipt = held.receipt;
+        if let Some(&oldest) = missing.first() {
             state.closing = true;
-            state.missing = Some(receipt);
-            self.actions.push_back(Action::Close { lane, why: CloseReason::Missing(receipt) });
+            state.missing = missing;
+            self.actions.push_back(Action::Close { lane, why: CloseReason::Missing(oldest) });
         } else if state.probe.is_some() {
             state.closing = true;
             self.actions.push_back(Action::Close { lane, why: CloseReason::Silent });

@@ -80,6 +80,8 @@ pub enum Fault {
     ProbeIsReceipt,
     /// A missing receipt is never noticed.
     MissingNeverNoticed,
+    /// What is tried loses its turn although only now others are answered.
+    HeldTrialIsClosedAtOnce,
     /// An unanswered probe closes the lane although heart-beats come.
     CloseOnSilence,
     /// A lost session drops what came out of the table.

@@ -24,8 +24,12 @@ pub(super) struct Lane {
     pub(super) released: Duration,
     /// The oldest unreceipted message when the connection was last lost without a word.
     pub(super) stuck: Option<Receipt>,
-    /// This message got no receipt although something sent after it was answered.
-    pub(super) missing: Option<Receipt>,
+    /// These messages got no receipt although something sent after them was answered; oldest first.
+    pub(super) missing: Vec<Receipt>,
+    /// Since when the broker answers other lanes, and this one not for long.
+    pub(super) passed_over: Option<Duration>,
+    /// It is closed for that.
+    pub(super) held: bool,
     /// A close was asked for; nothing more is asked of this connection.
     pub(super) closing: bool,
 }
@@ -55,5 +59,6 @@ impl Lane {
     pub(super) fn heard(&mut self, no: u64, now: Duration) {
         self.answered = self.answered.max(no);
         self.silent_since = now;
+        self.passed_over = None;
     }
 }

@@ -10,6 +10,8 @@ mod trouble;
 
 const NOW: Duration = Duration::from_secs(1);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
+const RECEIPT_TIMEOUT: Duration = Duration::from_secs(30);
+const PROBE_AFTER: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(240);
 const WAIT: Duration = Duration::from_secs(60);
 
@@ -25,8 +27,8 @@ fn settings() -> Settings {
         lanes: 1,
         messages: 4,
         bytes: 1000,
-        receipt_timeout: Duration::from_secs(30),
-        probe_after: Duration::from_secs(5),
+        receipt_timeout: RECEIPT_TIMEOUT,
+        probe_after: PROBE_AFTER,
         ring: 100,
         retry: Retry {
             first_wait: FIRST_WAIT,

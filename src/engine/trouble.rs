@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Engine;
+use super::lane::Lane;
 use super::parking::{Parked, State};
-use super::types::{Action, Addressed, Notice};
+use super::types::{Action, Addressed, CloseReason, Notice};
 use super::window::Key;
 
 /// Of one destination, the trial lane takes no more messages before others have their turn; where the
@@ -158,6 +159,37 @@ impl<M: Addressed> Engine<M> {
             trouble.out = trouble.out.saturating_sub(1);
             self.open_if_drained(&name);
         }
+    }
+
+    /// A lane has a receipt. Where the broker takes what others send, and neither refuses nor answers
+    /// what is tried (a queue with flow control of its own), other destinations have their turn after
+    /// `receipt_timeout`. Under an alarm it answers nobody: receipts that come in as it begins or
+    /// ends are not enough.
+    pub(super) fn note_held_trial(&mut self, lane: usize, now: Duration) {
+        let trial = self.trial_lane();
+        let timeout = self.settings.receipt_timeout;
+        let hangs = |state: &Lane| {
+            let probe = state.probe.filter(|_| state.up && !state.closing && state.heartbeats);
+            probe.is_some_and(|probe| probe.since + timeout <= now)
+        };
+        if lane == trial || !(hangs(&self.lanes[trial]) && self.others_are_due(now)) {
+            return;
+        }
+        let since = *self.lanes[trial].passed_over.get_or_insert(now);
+        if now >= since + self.settings.probe_after || fault!(self, HeldTrialIsClosedAtOnce) {
+            self.lanes[trial].closing = true;
+            self.lanes[trial].held = true;
+            self.actions.push_back(Action::Close { lane: trial, why: CloseReason::Held });
+        }
+    }
+
+    /// Whether a destination is to be tried whose turn it is not.
+    fn others_are_due(&self, now: Duration) -> bool {
+        let mut all = self.troubles.by_destination.iter();
+        all.any(|(name, trouble)| {
+            let other = self.troubles.turn.as_ref() != Some(name);
+            other && self.may_be_tried(trouble) && trouble.next <= now
+        })
     }
 
     /// Gives the trial lane what is due. To be called after anything that may change it.

@@ -197,6 +197,8 @@ pub enum CloseReason {
     Missing(Receipt),
     /// A probe was not answered, and no heart-beats are agreed that would show the broker alive.
     Silent,
+    /// The broker holds what is tried, and takes what goes to others: those that wait have their turn.
+    Held,
 }
 
 /// A refusal that does not go away.

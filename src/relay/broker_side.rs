@@ -240,6 +240,9 @@ impl Pump {
                         format!("no receipt for {name}")
                     }
                     CloseReason::Silent => "the broker answers nothing".to_owned(),
+                    CloseReason::Held => {
+                        "the broker holds what is tried; others have their turn".to_owned()
+                    }
                 };
                 self.engine.lane_down(lane, LaneDown::Lost, self.clock.now);
                 self.lane_gone(lane, &why);

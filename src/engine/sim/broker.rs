@@ -38,6 +38,8 @@ struct Lane {
     read: usize,
     /// An ERROR was sent: nothing is read any more.
     refused: bool,
+    /// It holds the next message, and reads nothing more.
+    holds: bool,
 }
 
 /// The broker.
@@ -51,6 +53,8 @@ pub(super) struct Broker {
     pub(super) unreachable: bool,
     /// Of 100 messages, how many are answered by nothing and not stored.
     pub(super) swallowed: u8,
+    /// Some of what is tried is held, by the queue's own flow control.
+    pub(super) holding: bool,
     in_order: bool,
     room: usize,
     lanes: Vec<Lane>,
@@ -64,6 +68,7 @@ impl Broker {
             frozen: false,
             unreachable: false,
             swallowed: schedule.swallowed,
+            holding: schedule.swallowed % 2 == 1 || schedule.refusals % 4 == 1,
             in_order: schedule.in_order,
             room: schedule.room,
             lanes: (0..=schedule.lanes).map(|_| Lane::default()).collect(),
@@ -103,8 +108,12 @@ impl Broker {
 
     /// Reads one frame of a lane; false when there is nothing that it would read.
     pub(super) fn take(&mut self, lane: usize, rows: &mut [Row], rng: &mut Rng) -> bool {
+        let trial = lane == self.lanes.len() - 1;
         let conn = &mut self.lanes[lane];
-        if conn.refused || (self.frozen && conn.read > 0) {
+        if self.holding && trial && matches!(conn.unread.front(), Some(Frame::Send { .. })) {
+            conn.holds |= rng.bool();
+        }
+        if conn.refused || (conn.holds && self.holding) || (self.frozen && conn.read > 0) {
             return false;
         }
         let Some(frame) = conn.unread.pop_front() else { return false };

@@ -276,6 +276,7 @@ impl Driver {
         self.broker.frozen = false;
         self.broker.unreachable = false;
         self.broker.swallowed = 0;
+        self.broker.holding = false;
         if self.schedule.last_slot {
             self.server(Step::LoseSlot)?; // what only its stream would bring is gone
         }

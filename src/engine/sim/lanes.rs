@@ -36,14 +36,19 @@ pub(super) struct LaneFacts {
     released: Duration,
     /// The oldest of what was outstanding when the connection was last lost without a word.
     pub(super) stuck: Option<usize>,
-    /// The message whose receipt is missing.
-    pub(super) missing: Option<usize>,
+    /// The messages whose receipts are missing.
+    pub(super) missing: Vec<usize>,
+    /// Of the lane for trials: since when others are answered, and it is not for long.
+    pub(super) passed_over: Option<Duration>,
+    /// It is closed for that.
+    pub(super) given_up: bool,
 }
 
 impl LaneFacts {
     /// Something was answered: what was written before it and has no receipt is overtaken.
     fn answered(&mut self, turn: u64, now: Duration) {
         self.last_answer = now;
+        self.passed_over = None;
         for earlier in self.outstanding.iter_mut().filter(|o| o.turn < turn) {
             earlier.overtaken.get_or_insert(now);
         }
@@ -79,6 +84,7 @@ impl Judge {
         let facts = &mut self.lanes[lane];
         facts.up = false;
         facts.probe = None;
+        facts.passed_over = None;
         let sent: Vec<_> = facts.outstanding.drain(..).map(|o| o.message).collect();
         self.blame(lane, &sent, why, now);
     }
@@ -228,6 +234,7 @@ impl Judge {
         };
         let Outstanding { message, turn, .. } = facts.outstanding.remove(found);
         facts.answered(turn, now);
+        self.passed_over(lane, now);
         for lane in &mut self.lanes {
             lane.queue.retain(|&queued| queued != message);
         }
@@ -242,6 +249,20 @@ impl Judge {
         self.hold(Rule::Receipt, said == Some(right), || {
             format!("receipt {number} is {right:?}, not {said:?}")
         })
+    }
+
+    /// Another lane than that for trials has a receipt.
+    fn passed_over(&mut self, lane: usize, now: Duration) {
+        let trial = self.trial();
+        let mut tried = self.lanes[trial].outstanding.iter().map(|o| o.message);
+        let of = tried.next().map(|message| self.messages[message].destination);
+        let other =
+            self.troubled.iter().any(|(&name, facts)| Some(name) != of && facts.next <= now);
+        let facts = &mut self.lanes[trial];
+        let hangs = facts.probe.is_some_and(|(_, asked)| now >= asked + RECEIPT_TIMEOUT);
+        if lane != trial && other && hangs && facts.held(self.heartbeats) {
+            facts.passed_over.get_or_insert(now);
+        }
     }
 
     /// The engine asks for a probe.
@@ -285,6 +306,10 @@ impl Judge {
                 let message = missing(number).filter(|_| !facts.held(self.heartbeats));
                 (message.is_some(), message)
             }
+            CloseReason::Held => {
+                let long = facts.passed_over.is_some_and(|since| now >= since + PROBE_AFTER);
+                (lane == self.trial() && facts.held(self.heartbeats) && long, None)
+            }
             CloseReason::Silent => {
                 (!self.heartbeats && facts.probe.is_some_and(|(_, asked)| due(asked)), None)
             }
@@ -292,7 +317,11 @@ impl Judge {
         self.hold(Rule::Silence, facts.up && right, || {
             format!("lane {lane} is closed for {why:?}, which is not so: {facts:?}")
         })?;
-        self.lanes[lane].missing = suspect;
+        let facts = &mut self.lanes[lane];
+        let is_due = |o: &&Outstanding| o.overtaken.is_some_and(|at| due(at.max(facts.released)));
+        let all = facts.outstanding.iter().filter(is_due).map(|o| o.message).collect();
+        facts.missing = if suspect.is_some() { all } else { Vec::new() };
+        facts.given_up = why == CloseReason::Held;
         Ok(())
     }
 

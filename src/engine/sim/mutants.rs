@@ -80,6 +80,7 @@ mutants! {
     send_while_probing => SendWhileProbing,
     probe_is_receipt => ProbeIsReceipt,
     missing_never_noticed => MissingNeverNoticed,
+    held_trial_is_closed_at_once => HeldTrialIsClosedAtOnce,
     close_on_silence => CloseOnSilence,
     drop_recovered_at_session_loss => DropRecoveredAtSessionLoss,
     drained_without_recovered => DrainedWithoutRecovered,

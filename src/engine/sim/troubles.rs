@@ -47,7 +47,12 @@ impl Judge {
     /// A lane that had these messages unreceipted is lost.
     pub(super) fn blame(&mut self, lane: usize, sent: &[usize], why: LaneDown<'_>, now: Duration) {
         let facts = &mut self.lanes[lane];
-        let missing = facts.missing.take();
+        let mut missing = std::mem::take(&mut facts.missing);
+        let given_up = std::mem::take(&mut facts.given_up) && why == LaneDown::Lost;
+        missing.retain(|message| sent.contains(message));
+        if why != LaneDown::Lost {
+            missing.clear();
+        }
         let stuck = if why == LaneDown::ConnectFailed { None } else { facts.stuck.take() };
         if why == LaneDown::ConnectFailed && self.lanes.iter().all(|lane| !lane.up) {
             for trouble in self.troubled.values_mut().filter(|trouble| trouble.unproven) {
@@ -58,8 +63,7 @@ impl Judge {
         let Some(oldest) = sent.first().copied() else { return };
         let (named, words) = match why {
             LaneDown::ConnectFailed => return,
-            LaneDown::Lost if missing.is_some() => (missing, None),
-            LaneDown::Lost => (None, None),
+            LaneDown::Lost => (missing.first().copied(), None),
             LaneDown::Refused { receipt, words } => {
                 let is = |message: &usize| {
                     receipt.map(|Receipt(number)| number) == self.messages[*message].number
@@ -69,19 +73,24 @@ impl Judge {
         };
         if lane == self.trial() {
             let destination = self.messages[oldest].destination;
-            let attempt = sent.len() == 1 || named == Some(oldest);
+            let attempt = !given_up && (sent.len() == 1 || named == Some(oldest));
             self.refused(destination, attempt, words, now);
             return;
         }
-        if why == LaneDown::Lost && missing.is_none() && stuck != Some(oldest) {
+        if why == LaneDown::Lost && missing.is_empty() && stuck != Some(oldest) {
             self.lanes[lane].stuck = Some(oldest);
             return;
         }
         let certain = match why {
-            LaneDown::Lost => missing.is_some(),
+            LaneDown::Lost => !missing.is_empty(),
             _ => named.is_some() || sent.len() == 1,
         };
-        let suspects = named.map_or_else(|| sent.to_vec(), |message| vec![message]);
+        // Each that is missing is so by itself.
+        let suspects = match named {
+            Some(_) if !missing.is_empty() => missing,
+            Some(message) => vec![message],
+            None => sent.to_vec(),
+        };
         self.accuse(&suspects, certain, words, now);
     }
 

@@ -160,3 +160,96 @@ fn what_is_on_its_way_on_another_lane_is_waited_for() {
     engine.tick(NOW + FIRST_WAIT);
     assert_eq!(payloads(&send_all_on(&mut engine, trial)), [0]);
 }
+
+#[test]
+fn all_that_are_missing_at_once_are_set_aside_at_once() {
+    let mut engine = ready();
+    // A message each for two destinations that the broker never answers, the third is answered.
+    read_these(&mut engine, 1, &[10_001, 20_001, 1, 2]);
+    let sent = send_all(&mut engine);
+    engine.receipt(0, sent[2].0, NOW).unwrap();
+    let due = NOW + RECEIPT_TIMEOUT;
+    engine.tick(due);
+    let asked = std::iter::from_fn(|| engine.next_action()).last();
+    let why = CloseReason::Missing(sent[0].0);
+    assert_eq!(asked, Some(Action::Close { lane: 0, why }));
+    engine.lane_down(0, LaneDown::Lost, due);
+    engine.lane_up(0, due);
+    let told = notices(&mut engine);
+    let names: Vec<_> = told
+        .iter()
+        .map(|notice| match notice {
+            Notice::Refused { destination, attempts: 1, .. } => destination.as_str(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(names, ["b", "c"]);
+    assert_eq!(payloads(&send_all(&mut engine)), [2], "what nothing overtook is sent again");
+}
+
+#[test]
+fn what_is_answered_before_its_lane_is_closed_is_not_missing() {
+    let mut engine = ready();
+    read_these(&mut engine, 1, &[10_001, 1]);
+    let sent = send_all(&mut engine);
+    engine.receipt(0, sent[1].0, NOW).unwrap();
+    engine.tick(NOW + RECEIPT_TIMEOUT);
+    while engine.next_action().is_some() {}
+    read_these(&mut engine, 2, &[20_001]);
+    engine.receipt(0, sent[0].0, NOW + RECEIPT_TIMEOUT).unwrap();
+    engine.lane_down(0, LaneDown::Lost, NOW + RECEIPT_TIMEOUT);
+    engine.lane_up(0, NOW + RECEIPT_TIMEOUT);
+    assert_eq!(notices(&mut engine), []);
+    assert_eq!(payloads(&send_all(&mut engine)), [20_001]);
+}
+
+/// Two destinations are set aside; the first is on trial, its probe has been unanswered for long.
+fn hanging() -> (Engine<u64>, Duration) {
+    let mut engine = ready();
+    engine.lane_up(TRIAL, NOW);
+    read_these(&mut engine, 1, &[10_001, 20_001]);
+    let sent = send_all(&mut engine);
+    for (receipt, _) in &sent {
+        engine.lane_down(0, refused(Some(*receipt)), NOW);
+        engine.lane_up(0, NOW);
+        send_all(&mut engine);
+    }
+    let tried = NOW + FIRST_WAIT;
+    engine.tick(tried);
+    assert_eq!(payloads(&send_all_on(&mut engine, TRIAL)), [10_001]);
+    engine.tick(tried + PROBE_AFTER);
+    while engine.next_action().is_some() {}
+    assert!(engine.blocked(TRIAL));
+    (engine, tried + PROBE_AFTER + RECEIPT_TIMEOUT)
+}
+
+/// A lane has a receipt then.
+fn answered(engine: &mut Engine<u64>, tx: u64, now: Duration) -> Option<Action> {
+    read_these(engine, tx, &[tx]);
+    let sent = send_all(engine);
+    engine.receipt(0, sent[0].0, now).unwrap();
+    engine.next_action()
+}
+
+#[test]
+fn what_is_held_on_trial_loses_its_turn_while_others_are_answered() {
+    let (mut engine, long) = hanging();
+    engine.tick(long * 2);
+    assert_eq!(engine.next_action(), None, "an alarm looks the same");
+    assert_eq!(answered(&mut engine, 2, long), None, "it may have begun or ended just now");
+    let later = long + PROBE_AFTER;
+    let held = Action::Close { lane: TRIAL, why: CloseReason::Held };
+    assert_eq!(answered(&mut engine, 3, later), Some(held));
+    engine.lane_down(TRIAL, LaneDown::Lost, later);
+    engine.lane_up(TRIAL, later);
+    assert_eq!(engine.next_action(), None, "that was nobody's attempt");
+    assert_eq!(payloads(&send_all_on(&mut engine, TRIAL)), [20_001]);
+}
+
+#[test]
+fn an_alarm_that_ends_takes_nobody_their_turn() {
+    let (mut engine, long) = hanging();
+    assert_eq!(answered(&mut engine, 2, long), None);
+    engine.probe_answered(TRIAL, long);
+    assert_eq!(answered(&mut engine, 3, long + PROBE_AFTER), None);
+}
